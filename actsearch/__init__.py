@@ -1,0 +1,1 @@
+"""ActSearch: a symbolic search engine for neural-network activation functions."""

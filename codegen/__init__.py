@@ -1,0 +1,1 @@
+"""Floor 2: from an expression to code."""
