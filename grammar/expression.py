@@ -7,9 +7,9 @@ memory. Every traversal is iterative: depth is bounded by memory, not by the sta
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from collections import deque
 from typing import Any, TypeVar, Union
 from weakref import ref
 

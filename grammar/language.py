@@ -109,8 +109,11 @@ def function_names() -> frozenset[str]:
     """Every name that can be called: operators, aliases, defined functions, named activations."""
     from actsearch.grammar.named import named_activations
 
-    return frozenset(OPERATORS) - COMPARISONS | set(ALIASES) | set(DEFINED_FUNCTIONS) | set(
-        named_activations()
+    return (
+        frozenset(OPERATORS) - COMPARISONS
+        | set(ALIASES)
+        | set(DEFINED_FUNCTIONS)
+        | set(named_activations())
     )
 
 
@@ -121,9 +124,7 @@ def check_parentheses(text: str) -> None:
         if match.group() == "(":
             open_positions.append(match.start())
         elif not open_positions:
-            raise errors.UnbalancedParentheses(
-                "this ')' closes nothing", text, match.start()
-            )
+            raise errors.UnbalancedParentheses("this ')' closes nothing", text, match.start())
         else:
             open_positions.pop()
     if open_positions:
@@ -282,35 +283,41 @@ class _Builder:
             "name": lambda children: self.meaning.name(str(children[0]), children[0].start_pos),
             "function": lambda children: self._function(*children),
             "comparison": lambda c: Apply(_COMPARISON_NAMES[str(c[1])], c[0], c[2]),
-            "value": lambda c: -_float(c[1]) if c[0] else _float(c[1]),
+            "value": lambda children: self._value(*children),
             "shared": lambda children: {"scope": "shared"},
             "per_channel": lambda children: self._per_channel(children[0]),
             "rate": lambda children: self._rate(children[0]),
-            "declaration": lambda c: (c[0], {"initial": c[1]} | (c[2] or {}) | (c[3] or {})),
+            "declaration": lambda c: (c[0], {"initial": c[1][0]} | (c[2] or {}) | (c[3] or {})),
             "start": lambda children: self._start(*children),
         }
 
     def _number(self, token: Any) -> Expression:
         position, text = token.start_pos, self.meaning.text
         if len(token) > _MAX_NUMBER_LENGTH or len(token.lower().partition("e")[2]) > 5:
-            raise errors.BadNumber(
-                "this number has more digits than any float64", text, position
-            )
+            raise errors.BadNumber("this number has more digits than any float64", text, position)
         try:
             return Number(str(token))
         except errors.BadNumber as error:
             raise errors.BadNumber(error.message, text, position) from None
 
-    def _per_channel(self, dimension: float | None) -> dict[str, Any]:
-        if dimension is not None and dimension != int(dimension):
-            raise errors.BadDeclaration(f"a dimension is a whole number, not {dimension}")
-        return {"scope": "per channel", "dimension": 1 if dimension is None else int(dimension)}
+    def _value(self, sign: Any, token: Any) -> tuple[float, int]:
+        """A signed float of a declaration, and where it stands."""
+        self._number(token)  # refuses what float64 cannot hold
+        return float(token) * (-1 if sign else 1), token.start_pos
+
+    def _per_channel(self, value: tuple[float, int] | None) -> dict[str, Any]:
+        dimension, position = value or (1.0, 0)
+        if dimension != int(dimension):
+            raise errors.BadDeclaration(
+                f"a dimension is a whole number, not {dimension}", self.meaning.text, position
+            )
+        return {"scope": "per channel", "dimension": int(dimension)}
 
     def _rate(self, token: Any) -> dict[str, Any]:
-        rate = _float(token)
-        if rate <= 0:
+        rate, position = self._value(None, token)
+        if rate == 0:
             raise errors.BadDeclaration(
-                "a learning-rate multiplier is positive", self.meaning.text, token.start_pos
+                "a learning-rate multiplier is positive", self.meaning.text, position
             )
         return {"learning_rate": rate}
 
@@ -350,9 +357,7 @@ class _Builder:
             raise errors.WrongArity(f"{name} takes {expected}, not {len(arguments)}")
         return template.substitute(dict(zip(replaced, arguments, strict=True)))
 
-    def _check_comparisons(
-        self, token: Any, arguments: tuple[Expression, ...], arity: int
-    ) -> None:
+    def _check_comparisons(self, token: Any, arguments: tuple[Expression, ...], arity: int) -> None:
         """Comparisons stand first in `where`, and nowhere else."""
         if not self.meaning.checks_comparisons or len(arguments) != arity:
             return
@@ -406,7 +411,3 @@ class _Builder:
 def is_comparison(node: Expression) -> bool:
     """Whether the node is a truth value rather than a number."""
     return isinstance(node, Apply) and node.operator.name in COMPARISONS
-
-
-def _float(token: Any) -> float:
-    return float(str(token))

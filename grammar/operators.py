@@ -223,6 +223,18 @@ OPERATORS: Mapping[str, Operator] = _table(
         "erfc", 1, "1 - erf(a)", ("-2/sqrt(pi)*exp(-a**2)",), range=(0, 2), limits=(2, 0),
         cost=20, latex=r"\operatorname{{erfc}}\left({a}\right)",
     ),
+    # exponentially scaled Bessel functions, as in Act-Bench
+    Operator(
+        "i0e", 1, "exp(-|a|) I0(a), modified Bessel function of order 0",
+        ("i1e(a) - sign(a)*i0e(a)",), range=(0, 1), limits=(0, 0), cost=20,
+        latex=r"e^{{-\left|{a}\right|}} I_0\left({a}\right)", aliases=("bessel_i0e",),
+    ),
+    Operator(
+        "i1e", 1, "exp(-|a|) I1(a), modified Bessel function of order 1",
+        ("i0e(a) - sign(a)*i1e(a) - where(a == 0, 0.5, i1e(a)/a)",),
+        range=(-0.219091974950531, 0.219091974950531), limits=(0, 0), cost=20,
+        latex=r"e^{{-\left|{a}\right|}} I_1\left({a}\right)", aliases=("bessel_i1e",),
+    ),
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
@@ -254,9 +266,9 @@ COMMUTATIVE = frozenset({"add", "mul", "max", "min", "hypot", "eq", "ne"})
 ASSOCIATIVE = frozenset({"add", "mul", "max", "min"})
 IDEMPOTENT = frozenset({"max", "min"})
 ODD = frozenset(
-    "neg sign cbrt sin tan asin atan j1 sinh tanh asinh atanh erf".split()
+    "neg sign cbrt sin tan asin atan j1 sinh tanh asinh atanh erf i1e".split()
 )  # f(-a) = -f(a)
-EVEN = frozenset("abs cos sinc cosh".split())  # f(-a) = f(a)
+EVEN = frozenset("abs cos sinc cosh i0e".split())  # f(-a) = f(a)
 INCREASING = frozenset(
     "relu sqrt cbrt exp expm1 log log1p asin atan sinh tanh asinh acosh atanh sigmoid softplus "
     "erf sign".split()

@@ -120,8 +120,30 @@ def declaration(parameter: Parameter) -> str:
 
 
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi chi psi omega".split()
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+    ]
 )
 
 
@@ -132,18 +154,18 @@ def to_latex(expression: Expression) -> str:
         if isinstance(node, Apply):
             wrapped = [
                 text if _fits(node, place, child) else rf"\left({text}\right)"
-                for place, (text, child) in enumerate(
-                    zip(arguments, node.arguments, strict=True)
-                )
+                for place, (text, child) in enumerate(zip(arguments, node.arguments, strict=True))
             ]
             return node.operator.latex.format(**dict(zip("abc", wrapped, strict=False)))
         if isinstance(node, Parameter):
             return _latex_name(node.name)
         if isinstance(node, Constant):
             return r"\pi" if node.name == "pi" else node.name
-        return _leaf(node).replace("e", r" \cdot 10^{") + "}" * ("e" in _leaf(node)) if isinstance(
-            node, Number
-        ) else _leaf(node)
+        return (
+            _leaf(node).replace("e", r" \cdot 10^{") + "}" * ("e" in _leaf(node))
+            if isinstance(node, Number)
+            else _leaf(node)
+        )
 
     return expression.fold(visit)
 
