@@ -1,1 +1,70 @@
-"""ActSearch: a symbolic search engine for neural-network activation functions."""
+"""ActSearch: a symbolic search engine for neural-network activation functions.
+
+    import actsearch as acts
+
+    acts.parse("x*sigmoid(beta*x)")          the expression, interned
+    acts.gradient("x*sigmoid(beta*x)")       {"x": …, "beta": …}
+    acts.compile("x*sigmoid(beta*x)")        a torch.nn.Module
+    acts.search("swish", trials=200)         a finished Study
+
+Names are imported when they are first used: `import actsearch` loads neither torch nor sympy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Expression": "actsearch.grammar",
+    "ExpressionError": "actsearch.grammar",
+    "SearchSpace": "actsearch.grammar",
+    "SpaceError": "actsearch.grammar",
+    "Study": "actsearch.study",
+    "compile": "actsearch.codegen",
+    "deduplicate": "actsearch.equivalence",
+    "equivalent": "actsearch.equivalence",
+    "export": "actsearch.codegen",
+    "gain": "actsearch.moments",
+    "gradient": "actsearch.codegen",
+    "parameter_groups": "actsearch.codegen",
+    "parse": "actsearch.grammar",
+    "properties": "actsearch.analysis",
+    "search": "actsearch.study",
+    "simplify": "actsearch.simplification",
+    "space": "actsearch.grammar",
+    "task": "actsearch.tasks",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+if TYPE_CHECKING:
+    from actsearch.analysis import properties
+    from actsearch.codegen import compile, export, gradient, parameter_groups
+    from actsearch.equivalence import deduplicate, equivalent
+    from actsearch.grammar import (
+        Expression,
+        ExpressionError,
+        SearchSpace,
+        SpaceError,
+        parse,
+        space,
+    )
+    from actsearch.moments import gain
+    from actsearch.simplification import simplify
+    from actsearch.study import Study, search
+    from actsearch.tasks import task
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'actsearch' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -16,6 +16,7 @@ from actsearch.grammar.language import as_expression, parse
 from actsearch.grammar.named import NamedActivation, named_activations
 from actsearch.grammar.operators import OPERATORS, Operator
 from actsearch.grammar.printing import to_latex
+from actsearch.grammar.search_space import SearchSpace, space, space_names
 
 __all__ = [
     "OPERATORS",
@@ -28,10 +29,13 @@ __all__ = [
     "Number",
     "Operator",
     "Parameter",
+    "SearchSpace",
     "SpaceError",
     "as_expression",
     "call",
     "named_activations",
     "parse",
+    "space",
+    "space_names",
     "to_latex",
 ]

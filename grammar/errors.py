@@ -12,7 +12,15 @@ from collections.abc import Iterable
 _EXCERPT = 72  # characters of the user's text that are quoted around the mistake
 
 
-class ExpressionError(ValueError):
+class ActSearchError(Exception):
+    """Whatever ActSearch refuses or cannot do; `str(error)` is a message for people."""
+
+
+class UsageError(ActSearchError, ValueError):
+    """What the user gave is not what was expected: a name, an option, an expression, a space."""
+
+
+class ExpressionError(UsageError):
     """A text that is not an activation expression.
 
     Attributes:
@@ -79,7 +87,7 @@ class ConflictingParameters(ExpressionError):
     """One parameter name with two different declarations inside one expression."""
 
 
-class SpaceError(ValueError):
+class SpaceError(UsageError):
     """A search-space grammar that cannot be counted, or an index or sentence outside of it."""
 
 

@@ -96,6 +96,11 @@ def evaluate_numpy(expression: Expression, values: Mapping[str, ArrayLike]) -> A
     return np.broadcast_to(result, shape).copy()
 
 
+def apply_numpy(name: str, *operands: Any) -> Any:
+    """One operator of the table on float64 arrays."""
+    return _numpy_functions()[name](*operands)
+
+
 def _covering(backend: str, functions: dict[str, Callable[..., Any]]) -> dict[str, Any]:
     """The functions of a backend, once every operator of the table has one."""
     missing = set(OPERATORS) - set(functions)

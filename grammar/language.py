@@ -173,7 +173,7 @@ class _Parser:
             try:
                 return self._lark.parse(text)  # type: ignore[return-value]
             except exceptions.UnexpectedCharacters as error:
-                raise _unexpected_character(text, error.pos_in_stream) from None
+                raise _unexpected_character(text, error.pos_in_stream or 0) from None
             except exceptions.UnexpectedToken as error:
                 check_parentheses(text)
                 raise _unexpected_token(text, error) from None

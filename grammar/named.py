@@ -14,7 +14,7 @@ from importlib import resources
 
 from actsearch.grammar.expression import Expression
 
-_LINE = re.compile(r'^\s*[|:]\s*"(?P<text>[^"]+)"\s*->\s*(?P<name>\w+)\s*//\s*(?P<title>.+?)\s*$')
+XX\s*"(?P<text>[^"]+)"\s*->\s*(?P<name>\w+)\s*//\s*(?P<title>.+?)\s*$')
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from actsearch.grammar.language import as_expression, parse_template
 from actsearch.grammar.operators import CONSTANTS, FORMALS, OPERATORS
 
 
-class TableFunction(sympy.Function):
+class TableFunction(sympy.Function):  # type: ignore[misc]
     """An operator of the table that sympy does not have."""
 
     @classmethod
@@ -56,23 +56,21 @@ def _table_function(name: str, definition: Callable[..., Any]) -> type[TableFunc
     return type(name, (TableFunction,), {"definition": staticmethod(definition)})
 
 
-_EXTRA = {
-    name: _table_function(name, definition)
-    for name, definition in {
-        "relu": lambda a: sympy.Max(a, 0),
-        "cbrt": lambda a: sympy.sign(a) * sympy.Abs(a) ** sympy.Rational(1, 3),
-        "hypot": lambda a, b: sympy.sqrt(a**2 + b**2),
-        "expm1": lambda a: sympy.exp(a) - 1,
-        "log1p": lambda a: sympy.log(1 + a),
-        "j1": lambda a: sympy.Piecewise(
-            (0, sympy.Eq(a, 0)), (sympy.sin(a) / a**2 - sympy.cos(a) / a, True)
-        ),
-        "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
-        "softplus": lambda a: sympy.log(1 + sympy.exp(a)),
-        "i0e": lambda a: sympy.besseli(0, a) * sympy.exp(-sympy.Abs(a)),
-        "i1e": lambda a: sympy.besseli(1, a) * sympy.exp(-sympy.Abs(a)),
-    }.items()
+_DEFINITIONS: dict[str, Callable[..., Any]] = {
+    "relu": lambda a: sympy.Max(a, 0),
+    "cbrt": lambda a: sympy.sign(a) * sympy.Abs(a) ** sympy.Rational(1, 3),
+    "hypot": lambda a, b: sympy.sqrt(a**2 + b**2),
+    "expm1": lambda a: sympy.exp(a) - 1,
+    "log1p": lambda a: sympy.log(1 + a),
+    "j1": lambda a: sympy.Piecewise(
+        (0, sympy.Eq(a, 0)), (sympy.sin(a) / a**2 - sympy.cos(a) / a, True)
+    ),
+    "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
+    "softplus": lambda a: sympy.log(1 + sympy.exp(a)),
+    "i0e": lambda a: sympy.besseli(0, a) * sympy.exp(-sympy.Abs(a)),
+    "i1e": lambda a: sympy.besseli(1, a) * sympy.exp(-sympy.Abs(a)),
 }
+_EXTRA = {name: _table_function(name, function) for name, function in _DEFINITIONS.items()}
 
 _TO_SYMPY: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,

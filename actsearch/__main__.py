@@ -1,0 +1,7 @@
+"""`python -m actsearch`: the command line."""
+
+import sys
+
+from actsearch.cli import main
+
+sys.exit(main())

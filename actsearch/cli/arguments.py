@@ -1,0 +1,196 @@
+"""What the commands take: the argument parser, free of anything slow to import."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from actsearch import __version__
+
+_EXPRESSION = 'an activation, such as "x*sigmoid(beta*x)"'
+_SPACE = "a space that ships (actsearch list spaces) or the path of a .lark file"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; each command's `run` names the function that carries it out."""
+    parser = argparse.ArgumentParser(
+        prog="actsearch",
+        description="Write, inspect, compare, search and export neural-network activations.",
+        epilog="Every command takes --json. Start with: actsearch show 'x*sigmoid(beta*x)'",
+    )
+    parser.add_argument("--version", action="version", version=f"actsearch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_show, _equal, _export, _space, _dedup, _search, _resume, _report, _compare, _list):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description, description=description)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, not {text}")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, not {text}")
+    return value
+
+
+_positive.__name__ = _natural.__name__ = "whole number"
+
+
+def _option(text: str) -> tuple[str, object]:
+    """`key=value`, the value read as JSON where it is some."""
+    import json
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"expected name=value, not {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "show",
+        "expressions:show",
+        "everything about one activation: simplified form, derivatives, properties, gain, name",
+    )
+    parser.add_argument("expression", help=_EXPRESSION)
+    parser.add_argument("--latex", action="store_true", help="print the formulas as LaTeX, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot f and f' (.png .svg .pdf)")
+
+
+def _equal(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "equal",
+        "expressions:equal",
+        "whether two activations are the same function, and why; exits 0 if they are, 1 if not",
+    )
+    parser.add_argument("a", help=_EXPRESSION)
+    parser.add_argument("b", help=_EXPRESSION)
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "expressions:export",
+        "write an activation as a self-contained file that runs without ActSearch",
+    )
+    parser.add_argument("expression", help=_EXPRESSION)
+    parser.add_argument("--target", required=True, help="see: actsearch list targets")
+    parser.add_argument("--output", required=True, type=Path, metavar="PATH")
+
+
+def _space_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("space", help=_SPACE)
+    parser.add_argument("--units", type=_positive, metavar="N", help="number of core units")
+
+
+def _space(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "space", "spaces:show_space", "count, list, sample or index a search space"
+    )
+    _space_arguments(parser)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--count", action="store_true", help="how many names it has (the default)")
+    what.add_argument("--sample", type=_natural, metavar="K", help="K names, uniformly at random")
+    what.add_argument("--at", type=int, metavar="I", help="the name with index I")
+    what.add_argument("--list", action="store_true", help="every name, in index order")
+    parser.add_argument("--seed", type=int, default=0, help="for --sample (default: 0)")
+
+
+def _dedup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "dedup", "spaces:dedup", "group a search space into classes of equal functions"
+    )
+    _space_arguments(parser)
+    parser.add_argument(
+        "--members", metavar="WHICH", help="list the class of an expression or of an index"
+    )
+    parser.add_argument("--output", type=Path, metavar="PATH", help="save the classes in a file")
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="mnist1d-mlp", help="see: actsearch list tasks")
+    parser.add_argument(
+        "--task-option", type=_option, action="append", default=[], metavar="NAME=VALUE",
+        help="override the task's recipe, such as steps=200; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=_natural, default=0, metavar="W",
+        help="worker processes; 0 trains in this one (default: 0)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+
+def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "search", "studies:search", "search a space for the best activation of a task"
+    )
+    _space_arguments(parser)
+    _task_arguments(parser)
+    parser.add_argument("--driver", default="evolution", help="see: actsearch list drivers")
+    parser.add_argument(
+        "--driver-option", type=_option, action="append", default=[], metavar="NAME=VALUE",
+        help="a setting of the driver; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--trials", type=_positive, default=200, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="where the study is kept")
+    parser.add_argument(
+        "--retest", type=_natural, default=5, metavar="K",
+        help="how many of the best are trained anew and tested; 0 for none (default: 5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--retest-seeds", type=_positive, default=5, metavar="N", help="seeds of the re-test"
+    )
+
+
+def _resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "resume", "studies:resume", "go on with a study that was stopped")
+    parser.add_argument("run_directory", type=Path, metavar="RUN")
+    parser.add_argument("--workers", type=_natural, metavar="W", help="as at the start if not given")
+
+
+def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "report", "studies:report", "print a study's leaderboard and write its HTML report"
+    )
+    parser.add_argument("run_directory", type=Path, metavar="RUN")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")
+
+
+def _compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "compare", "studies:compare", "train activations on a task with several seeds"
+    )
+    parser.add_argument("expressions", nargs="+", metavar="EXPR", help=_EXPRESSION)
+    _task_arguments(parser)
+    parser.add_argument("--seeds", type=_positive, default=5, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed")
+
+
+def _list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "list", "catalogue:list_names", "what there is to choose from")
+    parser.add_argument("what", choices=["targets", "tasks", "drivers", "spaces"])

@@ -1,0 +1,161 @@
+"""`actsearch search`, `resume`, `report` and `compare`: studies from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from actsearch.cli.console import emit, note
+
+if TYPE_CHECKING:
+    from actsearch.study import Progress, Study
+
+_STAGES = {"baselines": "baselines", "search": "search", "retest": "re-test", "compare": "training"}
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """Search a space; then the report, and the winner as files that run without ActSearch."""
+    from actsearch.study import search as run_search
+
+    with progress_bar(arguments) as progress:
+        study = run_search(
+            arguments.space,
+            units=arguments.units,
+            task=arguments.task,
+            task_options=dict(arguments.task_option),
+            driver=arguments.driver,
+            driver_options=dict(arguments.driver_option),
+            trials=arguments.trials,
+            workers=arguments.workers,
+            seed=arguments.seed,
+            run=arguments.run,
+            retest=arguments.retest,
+            retest_seeds=arguments.retest_seeds,
+            device=arguments.device,
+            progress=progress,
+        )
+    return _deliver(arguments, study)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Go on with a study as if it had not stopped."""
+    from actsearch.study import Study
+
+    arguments.interrupted_run = arguments.run_directory
+    with progress_bar(arguments) as progress:
+        study = Study.resume(
+            arguments.run_directory, workers=arguments.workers, progress=progress
+        )
+    return _deliver(arguments, study)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Print the leaderboard of a study, finished or not, and write its report."""
+    from actsearch.report import write_report
+    from actsearch.study import Study
+
+    study = Study.open(arguments.run_directory)
+    path = write_report(study, arguments.output)
+    _print_study(arguments, study)
+    note(f"report: {path}")
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Train activations side by side, with the same seeds."""
+    from actsearch.protocol import compare as run_compare
+    from actsearch.report import ranked
+
+    with progress_bar(arguments) as progress:
+        rows = run_compare(
+            arguments.expressions,
+            task=arguments.task,
+            task_options=dict(arguments.task_option),
+            seeds=arguments.seeds,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            device=arguments.device,
+            progress=progress,
+        )
+    rows = ranked(rows)
+    emit(arguments, rows, _table(rows) if not arguments.json else "")
+    return 0 if any(row["mean"] is not None for row in rows) else 1
+
+
+def _deliver(arguments: argparse.Namespace, study: Study) -> int:
+    from actsearch.delivery import deliver
+
+    files = deliver(study)
+    _print_study(arguments, study)
+    for what, path in files.items():
+        note(f"{what}: {path}")
+    return 0 if study.best is not None else 1
+
+
+def _print_study(arguments: argparse.Namespace, study: Study) -> None:
+    from actsearch.report import leaderboard_rows
+
+    rows = leaderboard_rows(study)
+    data = study.summary() | {"leaderboard": rows}
+    if arguments.json:
+        emit(arguments, data, "")
+        return
+    counts = study.counts
+    print(
+        f"{counts['done']} trained, {counts['failed']} failed, {counts['reused']} equal to a "
+        f"trained one, {counts['excluded']} excluded ({study.stop_reason or study.status})"
+    )
+    print(_table(rows) if rows else "no candidate could be trained")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from rich.console import Console
+
+    from actsearch.report import render_leaderboard
+
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as capture:
+        console.print(render_leaderboard(rows))
+    return capture.get().rstrip()
+
+
+@contextmanager
+def progress_bar(arguments: argparse.Namespace) -> Iterator[Any]:
+    """A progress bar on stderr with the best so far; yields the callback that feeds it.
+
+    Where stderr is no terminal, a line a stage says that it has begun.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True, highlight=False)
+    bar = Bar(
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[best]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    stages: dict[str, Any] = {}
+
+    def update(progress: Progress) -> None:
+        if progress.run is not None:
+            arguments.interrupted_run = progress.run
+        stage = _STAGES.get(progress.stage, progress.stage)
+        if stage not in stages:
+            stages[stage] = bar.add_task(stage, total=progress.total, best="")
+            if not console.is_terminal:
+                console.print(f"{stage}: {progress.total}")
+        best = ""
+        if progress.best_expression is not None and progress.best_reward is not None:
+            best = f"best {progress.best_reward:.4f}  {progress.best_expression}"
+        bar.update(stages[stage], completed=progress.done, total=progress.total, best=best)
+
+    with bar:
+        yield update

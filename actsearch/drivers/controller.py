@@ -1,0 +1,331 @@
+"""The LSTM policy over a grammar's components, and the driver that both of its learners share.
+
+The policy writes one component a step, masked to what the grammar allows next, as the controller
+of Ramachandran, Zoph and Le, *Searching for Activation Functions* (2017, arXiv 1710.05941).
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import random
+from abc import abstractmethod
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from actsearch.drivers.base import Driver, Space
+from actsearch.grammar.errors import UsageError
+from actsearch.threads import one_thread
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RESAMPLES = 200
+"""How many derivations are sampled in search of one that has not been proposed yet."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One sampled derivation.
+
+    Attributes:
+        index: the candidate, as a position in the space.
+        actions: the component that was chosen at each step.
+        allowed: the components that the grammar allowed at each step.
+        log_probabilities: of each action, under the policy that sampled it.
+    """
+
+    index: int
+    actions: tuple[int, ...]
+    allowed: tuple[tuple[int, ...], ...]
+    log_probabilities: tuple[float, ...]
+
+    def to_list(self) -> list[Any]:
+        """Plain lists for JSON."""
+        return [self.index, self.actions, self.allowed, self.log_probabilities]
+
+    @classmethod
+    def from_list(cls, data: list[Any]) -> Episode:
+        """The episode that `to_list` wrote."""
+        index, actions, allowed, log_probabilities = data
+        allowed = tuple(tuple(components) for components in allowed)
+        return cls(index, tuple(actions), allowed, tuple(log_probabilities))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Episodes as tensors, (episodes, steps) each, padded to the longest.
+
+    Attributes:
+        previous: the component before each step.
+        actions: the component chosen.
+        penalty: (episodes, steps, components), 0 for what is allowed and -inf for what is not.
+        present: 1 where there is a step, 0 where a shorter episode has none.
+        sampled: log-probability of the action under the policy that sampled it.
+    """
+
+    previous: Tensor
+    actions: Tensor
+    penalty: Tensor
+    present: Tensor
+    sampled: Tensor
+
+
+class Policy:
+    """An LSTM with one embedding in and one logit out for each component; float32 on one thread.
+
+    Args:
+        components: size of the vocabulary.
+        hidden: size of the LSTM's state and of the embedding.
+        learning_rate: of Adam.
+        seed: of the initial weights, uniform in ±1/sqrt(hidden); the logits start at zero, so that
+            the untrained policy chooses uniformly among what the grammar allows.
+    """
+
+    def __init__(self, components: int, hidden: int, learning_rate: float, seed: int) -> None:
+        import torch
+        from torch import nn
+
+        self.components = components
+        self.network = nn.ModuleDict(
+            {
+                "embedding": nn.Embedding(components + 1, hidden),  # the last row begins
+                "lstm": nn.LSTM(hidden, hidden, batch_first=True),
+                "logits": nn.Linear(hidden, components),
+            }
+        )
+        generator = torch.Generator().manual_seed(seed)
+        bound = 1 / math.sqrt(hidden)
+        with torch.no_grad():
+            for name, weight in self.network.named_parameters():
+                if name.startswith("logits"):
+                    weight.zero_()
+                else:
+                    weight.uniform_(-bound, bound, generator=generator)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
+
+    def __call__(self, previous: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Logits (episodes, steps, components) after the previous components (episodes, steps)."""
+        output, state = self.network["lstm"](self.network["embedding"](previous), state)
+        return self.network["logits"](output), state
+
+    def batch(self, episodes: list[Episode]) -> Batch:
+        """The tensors of some episodes."""
+        import torch
+
+        shape = len(episodes), max(len(episode.actions) for episode in episodes)
+        allowed = np.zeros((*shape, self.components), dtype=bool)
+        actions = np.zeros(shape, dtype=np.int64)
+        present = np.zeros(shape, dtype=np.float32)
+        sampled = np.zeros(shape, dtype=np.float32)
+        for row, episode in enumerate(episodes):
+            length = len(episode.actions)
+            actions[row, :length] = episode.actions
+            present[row, :length] = 1
+            sampled[row, :length] = episode.log_probabilities
+            allowed[row, length:] = True
+            for column, components in enumerate(episode.allowed):
+                allowed[row, column, components] = True
+        first = np.full((len(episodes), 1), self.components)
+        penalty = np.where(allowed, np.float32(0), np.float32(-np.inf))
+        arrays = np.hstack([first, actions[:, :-1]]), actions, penalty, present, sampled
+        return Batch(*map(torch.from_numpy, arrays))
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the actions under the policy as it is, and entropies in nats.
+
+        Both (episodes, steps), and 0 where there is no step.
+        """
+        import torch
+
+        logits, _ = self(batch.previous)
+        log_all = torch.log_softmax(logits + batch.penalty, dim=2)
+        chosen = log_all.gather(2, batch.actions.unsqueeze(2)).squeeze(2)
+        entropy = -(log_all.exp() * log_all.masked_fill(batch.penalty < 0, 0)).sum(2)
+        return chosen * batch.present, entropy * batch.present
+
+    def improve(self, loss: Tensor, clip_norm: float = 1.0) -> None:
+        """One step of Adam down the loss, its gradient clipped to a norm."""
+        import torch
+
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip_norm)
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and Adam's moments, bit for bit, as base64 of little-endian float32."""
+        return {
+            name: {
+                "weight": _encode(weight),
+                **{key: _encode(value) for key, value in self.optimizer.state[weight].items()},
+            }
+            for name, weight in self.network.named_parameters()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        import torch
+
+        for name, weight in self.network.named_parameters():
+            moments = dict(state[name])
+            with torch.no_grad():
+                weight.copy_(_decode(moments.pop("weight"), weight.shape))
+            self.optimizer.state[weight] = {
+                key: _decode(text, () if key == "step" else weight.shape)
+                for key, text in moments.items()
+            }
+
+
+def _encode(tensor: Tensor) -> str:
+    return base64.b64encode(tensor.detach().numpy().astype("<f4").tobytes()).decode()
+
+
+def _decode(text: str, shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    values = np.frombuffer(base64.b64decode(text), dtype="<f4")
+    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+
+
+class Controller(Driver):
+    """A driver whose proposals are sampled from an LSTM policy; subclasses say how it learns.
+
+    A batch is sampled, its rewards are awaited, the policy learns from them, and so on. While
+    rewards are awaited, further proposals come from the policy as it is. A derivation that was
+    proposed before is sampled anew, and proposed again only by a policy that knows no other.
+
+    Args:
+        batch: how many rewards make one update.
+        hidden: size of the LSTM.
+        learning_rate: of Adam.
+        entropy: weight of the bonus for the policy's entropy (in nats a step, averaged).
+        decay: of the exponential moving averages of the reward and of its spread, by which
+            advantages are centred and scaled.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        batch: int = 16,
+        hidden: int = 64,
+        learning_rate: float = 0.003,
+        entropy: float = 0.01,
+        decay: float = 0.9,
+    ) -> None:
+        super().__init__(space, seed)
+        if batch < 1:
+            raise UsageError(f"a batch has at least 1 reward, not {batch}")
+        self.batch = batch
+        self.entropy = entropy
+        self.decay = decay
+        self.policy = Policy(len(space.components), hidden, learning_rate, seed)
+        self._sampled: deque[Episode] = deque()
+        self._awaited: list[Episode] = []
+        self._told: list[tuple[Episode, float | None]] = []
+        self._proposed: dict[int, None] = {}
+        self._baseline: float | None = None
+        self._spread = 0.0
+        self._worst: float | None = None
+
+    @abstractmethod
+    def _update(self, batch: Batch, advantages: Tensor) -> None:
+        """Improve the policy; advantages are (episodes, 1)."""
+
+    def _propose(self) -> int:
+        for _ in range(RESAMPLES):
+            if not self._sampled:
+                self._sampled.extend(self._sample(self.batch))
+            episode = self._sampled.popleft()
+            if episode.index not in self._proposed:
+                break
+        self._proposed[episode.index] = None
+        self._awaited.append(episode)
+        return episode.index
+
+    def _sample(self, count: int) -> list[Episode]:
+        """Derivations under the policy as it is."""
+        import torch
+
+        walks = [self.space.walk() for _ in range(count)]
+        steps: list[list[tuple[int, tuple[int, ...], float]]] = [[] for _ in walks]
+        with one_thread(), torch.no_grad():
+            token = torch.full((count, 1), self.policy.components)
+            state = None
+            while not all(walk.finished for walk in walks):
+                logits, state = self.policy(token, state)
+                rows = logits[:, 0].tolist()
+                for place, walk in enumerate(walks):
+                    if walk.finished:
+                        continue
+                    allowed = tuple(np.flatnonzero(walk.allowed).tolist())
+                    component, log_probability = _draw(rows[place], allowed, self.random)
+                    walk.choose(component)
+                    steps[place].append((component, allowed, log_probability))
+                    token[place, 0] = component
+        return [
+            Episode(walk.index, *(tuple(column) for column in zip(*taken, strict=True)))
+            for walk, taken in zip(walks, steps, strict=True)
+        ]
+
+    def _learn(self, index: int, reward: float | None) -> None:
+        place = next(k for k, episode in enumerate(self._awaited) if episode.index == index)
+        self._told.append((self._awaited.pop(place), reward))
+        if reward is not None:
+            self._worst = reward if self._worst is None else min(self._worst, reward)
+        if len(self._told) == self.batch:
+            told, self._told = self._told, []
+            if self._worst is not None:
+                rewards = [self._worst if r is None else r for _, r in told]
+                batch = self.policy.batch([episode for episode, _ in told])
+                with one_thread():
+                    self._update(batch, self._advantages(rewards))
+                self._sampled.clear()
+
+    def _advantages(self, rewards: list[float]) -> Tensor:
+        """(R - EMA of R) / EMA of its spread, as a column; a failure counts as the worst reward."""
+        import torch
+
+        mean = math.fsum(rewards) / len(rewards)
+        if self._baseline is None:
+            self._baseline = mean
+        spread = math.sqrt(math.fsum((r - self._baseline) ** 2 for r in rewards) / len(rewards))
+        self._spread = self._spread or spread
+        self._spread = self.decay * self._spread + (1 - self.decay) * spread
+        scale = self._spread or 1.0
+        advantages = [[(reward - self._baseline) / scale] for reward in rewards]
+        self._baseline = self.decay * self._baseline + (1 - self.decay) * mean
+        return torch.tensor(advantages)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "policy": self.policy.state_dict(),
+            "sampled": [episode.to_list() for episode in self._sampled],
+            "awaited": [episode.to_list() for episode in self._awaited],
+            "told": [[episode.to_list(), reward] for episode, reward in self._told],
+            "proposed": list(self._proposed),
+            "averages": [self._baseline, self._spread, self._worst],
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self._sampled = deque(map(Episode.from_list, state["sampled"]))
+        self._awaited = [Episode.from_list(data) for data in state["awaited"]]
+        self._told = [(Episode.from_list(data), reward) for data, reward in state["told"]]
+        self._proposed = dict.fromkeys(state["proposed"])
+        self._baseline, self._spread, self._worst = state["averages"]
+
+
+def _draw(logits: list[float], allowed: tuple[int, ...], rng: random.Random) -> tuple[int, float]:
+    """One of the allowed components, with probability softmax(logits), and its log-probability."""
+    top = max(logits[k] for k in allowed)
+    weights = [math.exp(logits[k] - top) for k in allowed]
+    bounds = list(accumulate(weights))
+    place = min(bisect_right(bounds, rng.random() * bounds[-1]), len(allowed) - 1)
+    return allowed[place], logits[allowed[place]] - top - math.log(bounds[-1])

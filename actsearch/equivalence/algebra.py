@@ -1,0 +1,1 @@
+def proves_equal(a,b): return False

@@ -1,0 +1,355 @@
+"""What decides whether two expressions are one function: certificates and witnesses.
+
+`proved`: both have the same normal form, or the exact algebra of `algebra` reduces their difference
+to zero. `certified`: ball arithmetic finds both to agree to a stated number of digits, and to be
+undefined together, at stated points on lines through every direction, inside every piece between
+switching points. A refusal names a point at which the balls are disjoint, or at which (and around
+which) just one of the two is defined.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from flint import arb
+
+from actsearch.equivalence.algebra import proves_equal
+from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.normal_form import normal_form
+from actsearch.equivalence.points import Line, Values, lines, compared_points
+from actsearch.grammar.expression import Expression, Input, Number, Parameter
+
+DIGITS = 30
+"""Digits to which certified values agree, beyond those of the smallest number written in them."""
+MIN_POINTS = 16
+"""Fewer points than these certify nothing."""
+_MAX_RENAMINGS = 24
+_MAX_BITS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why two expressions are the same function.
+
+    Attributes:
+        kind: "proved" or "certified"; "unproved" for a link that nothing but floats supports.
+        method: "identical", "normal form", "algebra" or "ball arithmetic".
+        renaming: pairs (parameter of the second, parameter of the first) that were identified.
+        points: number of points compared by ball arithmetic.
+        digits: decimal digits to which the balls agree there.
+    """
+
+    kind: str
+    method: str
+    renaming: tuple[tuple[str, str], ...] = ()
+    points: int = 0
+    digits: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.kind} by {self.method}"
+        if self.points:
+            text += f" at {self.points} points to {self.digits} digits"
+        changed = [f"{old} → {new}" for old, new in self.renaming if old != new]
+        return text + (f", with {', '.join(changed)}" if changed else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Certificate:
+        """The inverse of `to_dict`."""
+        renaming = tuple((str(old), str(new)) for old, new in data["renaming"])
+        return cls(**{**data, "renaming": renaming})
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A point that tells two functions apart.
+
+    Attributes:
+        point: input and parameter names with exact values, as decimals or fractions.
+        left: the first function's value there, or "undefined".
+        right: the second one's.
+    """
+
+    point: tuple[tuple[str, str], ...]
+    left: str
+    right: str
+
+    def __str__(self) -> str:
+        place = ", ".join(f"{name} = {value}" for name, value in self.point)
+        return f"at {place or 'every point'} one is {self.left}, the other {self.right}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"point": dict(self.point), "left": self.left, "right": self.right}
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Neither equality nor difference could be settled, and why."""
+
+    reason: str
+
+
+Decision = Certificate | Witness | Unknown
+
+
+class Deadline:
+    """A time limit that is asked, not enforced."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self._end
+
+
+def decide(
+    a: Expression,
+    b: Expression,
+    renamings: Iterable[Mapping[str, str]] | None = None,
+    deadline: Deadline | None = None,
+    seed: int = 0,
+) -> Decision:
+    """Whether two expressions are the same function up to a renaming of parameters.
+
+    Args:
+        a: an expression.
+        b: another.
+        renamings: maps from parameters of `b` to parameters of `a` to be tried; by default all of
+            them (24 at most).
+        deadline: when to give up.
+        seed: another seed, other points.
+    """
+    if a is b:
+        return Certificate("proved", "identical")
+    deadline = deadline or Deadline()
+    witness: Witness | None = None
+    unknown: Unknown | None = None
+    names = [parameter.name for parameter in a.parameters]
+    others = [parameter.name for parameter in b.parameters]
+    tried = all_renamings(names, others) if renamings is None else renamings
+    for count, renaming in enumerate(tried):
+        if count >= _MAX_RENAMINGS:
+            unknown = Unknown(f"only {_MAX_RENAMINGS} renamings of the parameters were tried")
+            break
+        decision = _decide(a, b, complete(renaming, names, others), deadline, seed)
+        if isinstance(decision, Certificate):
+            return decision
+        if isinstance(decision, Unknown):
+            unknown = decision
+        elif witness is None:
+            witness = decision
+    return unknown or witness or Unknown("no renaming of the parameters to try")
+
+
+def all_renamings(names: Sequence[str], others: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Every way to identify parameters, first the one by name, then that by order."""
+    by_name = {name: name for name in others if name in names}
+    first = [by_name] if len(by_name) == min(len(names), len(others)) else []
+    yield from first
+    if len(others) <= len(names):
+        found: Iterator[dict[str, str]] = (
+            dict(zip(others, chosen, strict=True))
+            for chosen in itertools.permutations(names, len(others))
+        )
+    else:
+        found = (
+            dict(zip(chosen, names, strict=True))
+            for chosen in itertools.permutations(others, len(names))
+        )
+    yield from (renaming for renaming in found if renaming not in first)
+
+
+def complete(
+    renaming: Mapping[str, str], names: Sequence[str], others: Sequence[str]
+) -> dict[str, str]:
+    """A renaming of all parameters of the second; what is left over gets free names."""
+    result = dict(renaming)
+    spare = [name for name in names if name not in result.values()]
+    fresh = (f"_{number}" for number in itertools.count(1))
+    for other in others:
+        if other not in result:
+            if spare:
+                result[other] = spare.pop(0)
+            else:
+                used = {*names, *result.values()}
+                result[other] = next(name for name in fresh if name not in used)
+    return result
+
+
+def rename(expression: Expression, renaming: Mapping[str, str]) -> Expression:
+    """The expression with its parameters renamed, all at once; their declarations stay behind.
+
+    Two declarations of one name (`alpha = 0.25` and `alpha = 0.01`) become one parameter: as
+    functions of it the expressions are compared for every value.
+    """
+    return expression.substitute(
+        {
+            parameter: Parameter(renaming.get(parameter.name, parameter.name))
+            for parameter in expression.parameters
+        }
+    )
+
+
+def _decide(
+    a: Expression, b: Expression, renaming: Mapping[str, str], deadline: Deadline, seed: int
+) -> Decision:
+    names = [parameter.name for parameter in a.parameters]
+    names += [name for name in renaming.values() if name not in names]
+    numbered = {name: f"_{place}" for place, name in enumerate(names, 1)}
+    left = rename(a, numbered)
+    right = rename(b, {old: numbered[new] for old, new in renaming.items()})
+    pairs = tuple(renaming.items())
+    if left is right:
+        return Certificate("proved", "normal form", pairs)
+    left_form, right_form = normal_form(left), normal_form(right)
+    if left_form is right_form:
+        return Certificate("proved", "normal form", pairs)
+    if deadline.passed:
+        return Unknown(f"undecided after {deadline.seconds:g} s")
+    decision = compare(left, right, deadline, seed)
+    if isinstance(decision, Certificate):
+        if proves_equal(left_form, right_form):
+            return Certificate("proved", "algebra", pairs)
+        return Certificate(
+            decision.kind, decision.method, pairs, decision.points, decision.digits
+        )
+    if isinstance(decision, Witness):
+        back = {number: name for name, number in numbered.items()}
+        point = tuple((back.get(name, name), value) for name, value in decision.point)
+        return Witness(point, decision.left, decision.right)
+    return decision
+
+
+def compare(
+    a: Expression, b: Expression, deadline: Deadline | None = None, seed: int = 0
+) -> Decision:
+    """Ball arithmetic on both, names as they are: a certificate, a witness, or Unknown."""
+    deadline = deadline or Deadline()
+    digits = DIGITS + _smallest_digits(a, b)
+    agreed = 0
+    gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
+    parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
+    names = ("x", *sorted(gates), *sorted(parameters))
+    for line in lines(names, seed):
+        for t in compared_points((a, b), line, seed):
+            if deadline.passed:
+                return Unknown(f"undecided after {deadline.seconds:g} s")
+            verdict = _at(a, b, line, t, digits)
+            if isinstance(verdict, Witness):
+                return verdict
+            agreed += verdict
+    if agreed < MIN_POINTS:
+        return Unknown(f"ball arithmetic could decide at {agreed} points only")
+    return Certificate("certified", "ball arithmetic", (), agreed, digits)
+
+
+@lru_cache(maxsize=10_000)
+def _smallest_number(expression: Expression) -> int:
+    """Decimal places that the numbers of an expression take together."""
+    places = 0
+    for node in expression.postorder():
+        if isinstance(node, Number) and 0 < abs(node.value) < 1:
+            places += math.ceil(
+                (node.value.denominator.bit_length() - abs(node.value.numerator).bit_length())
+                * math.log10(2)
+            )
+    return places
+
+
+def _smallest_digits(a: Expression, b: Expression) -> int:
+    return min(2 * max(_smallest_number(a), _smallest_number(b)), 4000)
+
+
+def _at(a: Expression, b: Expression, line: Line, t: Fraction, digits: int) -> Witness | bool:
+    """Whether they agree at a point; False also where nothing can be said."""
+    values = line.at(t)
+    left, right = values_at(a, b, values, digits)
+    if left is UNDECIDED or right is UNDECIDED:
+        return False
+    if (left is UNDEFINED) != (right is UNDEFINED):
+        return _definedness(a, b, line, t, digits)
+    if left is UNDEFINED or not _disjoint(left, right):
+        return left is UNDEFINED or _agree(left, right, digits)
+    return _witness(a, b, values, left, right)
+
+
+def values_at(a: Expression, b: Expression, values: Values, digits: int) -> tuple[Ball, Ball]:
+    """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
+    bits = math.ceil(digits * 3.33) + 32
+    while True:
+        with precision(bits):
+            memo: dict[Expression, Ball] = {}
+            left = ball_value(a, values, memo)
+            right = ball_value(b, values, memo)
+            known = left is not UNDECIDED and right is not UNDECIDED
+            if known and not (is_value(left) and is_value(right)):
+                return left, right
+            if known and (_disjoint(left, right) or _agree(left, right, digits)):
+                return left, right
+        bits *= 2
+        if bits > max(_MAX_BITS, 8 * digits):
+            return UNDECIDED, UNDECIDED
+
+
+def _disjoint(left: arb, right: arb) -> bool:
+    return not left.overlaps(right)
+
+
+def _agree(left: arb, right: arb, digits: int) -> bool:
+    """|left − right| ≤ 10^-digits · max(1, |left|), rigorously."""
+    size = max(arb(1), left.abs_lower())
+    return bool(abs(left - right) <= size * arb(10) ** -digits)
+
+
+def _definedness(
+    a: Expression, b: Expression, line: Line, t: Fraction, digits: int
+) -> Witness | bool:
+    """Just one is defined at t: a witness if that is so around t, too; else t is isolated."""
+    step = Fraction(1 + abs(t)) * Fraction(1234567, 1 << 44)
+    for near in (t - step, t + step):
+        values = line.at(near)
+        left, right = values_at(a, b, values, digits)
+        if (left is UNDEFINED and is_value(right)) or (right is UNDEFINED and is_value(left)):
+            return _witness(a, b, values, left, right)
+    return False
+
+
+def _witness(a: Expression, b: Expression, values: Values, left: Ball, right: Ball) -> Witness:
+    used = {
+        node.name for e in (a, b) for node in e.postorder() if isinstance(node, Input | Parameter)
+    }
+    point = tuple((name, _decimal(value)) for name, value in values.items() if name in used)
+    shown = [_shown(left, right), _shown(right, left)]
+    return Witness(point, *shown)
+
+
+def _decimal(value: Fraction) -> str:
+    as_float = float(value)
+    return repr(as_float) if Fraction(as_float) == value else str(value)
+
+
+def _shown(ball: Ball, other: Ball) -> str:
+    """A value with as many digits as it takes to see the difference."""
+    if ball is UNDEFINED:
+        return "undefined"
+    digits = 10
+    while is_value(other) and digits < 400:
+        text = str(ball.str(digits, radius=False))
+        if text != other.str(digits, radius=False):
+            return text
+        digits *= 2
+    return str(ball.str(digits, radius=False))

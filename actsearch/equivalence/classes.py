@@ -1,0 +1,329 @@
+"""The partition of a set of candidates into classes of equal functions, with its certificates."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from actsearch.equivalence.certificate import Certificate, decide
+from actsearch.equivalence.facts import is_constant, undefined_at
+from actsearch.equivalence.index import Doubt, EquivalenceIndex, Link, check_level
+from actsearch.grammar.expression import Expression
+from actsearch.grammar.language import as_expression
+from actsearch.grammar.named import NamedActivation, named_activations
+
+FORMAT = 1
+"""Version of the saved files."""
+
+
+class NotEquivalent(ValueError):
+    """Two candidates of different classes were asked for the chain that links them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link of a chain: two candidates and the certificate that they are equal."""
+
+    first: str
+    second: str
+    certificate: Certificate
+
+    def __str__(self) -> str:
+        return f"{self.first}  =  {self.second}    {self.certificate}"
+
+
+class EquivalenceClasses:
+    """Candidates grouped into classes of equal functions.
+
+    Candidates are numbered from 0 in the order in which they were given, classes from 0 in order of
+    their first members.
+
+    Args:
+        candidates: the texts of the candidates.
+        class_numbers: the class of each.
+        links: the certified links, which connect exactly the members of each class.
+        doubts: pairs that fingerprints propose to merge, and that could not be settled.
+        level: what counts as the same.
+        seconds: how long the grouping took.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[str],
+        class_numbers: Sequence[int],
+        links: Sequence[Link],
+        doubts: Sequence[Doubt] = (),
+        level: str = "function",
+        seconds: float = 0.0,
+    ) -> None:
+        self.candidates = tuple(candidates)
+        self.links = tuple(links)
+        self.doubts = tuple(doubts)
+        self.level = level
+        self.seconds = seconds
+        self._class_numbers = tuple(class_numbers)
+        self._members: dict[int, list[int]] = {}
+        for index, number in enumerate(self._class_numbers):
+            self._members.setdefault(number, []).append(index)
+
+    @property
+    def count(self) -> int:
+        """Number of classes."""
+        return len(self._members)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def class_of(self, candidate: int | str | Expression) -> int:
+        """The class of a candidate, or of any expression that equals one.
+
+        Args:
+            candidate: an index, or an expression or its text.
+
+        Raises:
+            KeyError: no candidate equals it.
+        """
+        if isinstance(candidate, int):
+            if not 0 <= candidate < len(self.candidates):
+                raise KeyError(f"candidates are numbered 0 to {len(self.candidates) - 1}")
+            return self._class_numbers[candidate]
+        expression = as_expression(candidate)
+        member = self._by_expression.get(expression)
+        if member is not None:
+            return self._class_numbers[member]
+        found = self._index.lookup(expression)
+        if found is None:
+            raise KeyError(f"none of the {len(self.candidates)} candidates equals {expression}")
+        return found
+
+    def indices(self, number: int) -> tuple[int, ...]:
+        """The indices of a class's members."""
+        if number not in self._members:
+            raise KeyError(f"classes are numbered 0 to {self.count - 1}")
+        return tuple(self._members[number])
+
+    def members(self, number: int) -> tuple[str, ...]:
+        """The texts of a class's members."""
+        return tuple(self.candidates[index] for index in self.indices(number))
+
+    def representative(self, number: int) -> str:
+        """The member to show: one that is spelled as a named activation, the cheapest, shortest."""
+        named = {activation.expression for activation in named_activations().values()}
+
+        def rank(text: str) -> tuple[bool, float, int, str]:
+            expression = as_expression(text)
+            return expression not in named, expression.cost, len(text), text
+
+        return min(self.members(number), key=rank)
+
+    def name(self, number: int) -> NamedActivation | None:
+        """The named activation that the class is, if it is one."""
+        return self._names.get(number)
+
+    def why(
+        self, first: int | str | Expression, second: int | str | Expression
+    ) -> tuple[Step, ...]:
+        """The shortest chain of certified links from one candidate to another.
+
+        Raises:
+            KeyError: not among the candidates.
+            NotEquivalent: they are in different classes; the message has a point that tells them
+                apart.
+        """
+        start, end = self._candidate(first), self._candidate(second)
+        if self._class_numbers[start] != self._class_numbers[end]:
+            texts = self.candidates[start], self.candidates[end]
+            decision = decide(*map(as_expression, texts))
+            raise NotEquivalent(f"{texts[0]} and {texts[1]} are not linked: {decision}")
+        path = nx.shortest_path(self.graph, start, end)
+        return tuple(
+            Step(
+                self.candidates[a], self.candidates[b], self.graph.edges[a, b]["certificate"]
+            )
+            for a, b in zip(path, path[1:], strict=False)
+        )
+
+    @cached_property
+    def graph(self) -> nx.Graph[int]:
+        """Candidates as nodes (`text`, `class`), certified links as edges (`certificate`)."""
+        graph: nx.Graph[int] = nx.Graph()
+        for index, text in enumerate(self.candidates):
+            graph.add_node(index, text=text, **{"class": self._class_numbers[index]})
+        for link in self.links:
+            graph.add_edge(link.first, link.second, certificate=link.certificate)
+        return graph
+
+    @cached_property
+    def constants(self) -> tuple[int, ...]:
+        """The classes whose value depends on no input."""
+        return tuple(c for c in self._members if is_constant(self._anchor(c)))
+
+    @cached_property
+    def undefined(self) -> tuple[int, ...]:
+        """The classes that are undefined on part of [-5, 5], beyond isolated points."""
+        return tuple(c for c in self._members if undefined_at(self._anchor(c)) is not None)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts: classes where nothing else is said, links for proved, certified and unproved."""
+        kinds = Counter(link.certificate.kind for link in self.links)
+        return {
+            "level": self.level,
+            "candidates": len(self.candidates),
+            "classes": self.count,
+            "constants": len(self.constants),
+            "constant_candidates": sum(len(self._members[c]) for c in self.constants),
+            "undefined": len(self.undefined),
+            "undefined_candidates": sum(len(self._members[c]) for c in self.undefined),
+            "proved": kinds["proved"],
+            "certified": kinds["certified"],
+            "unproved": len(self.doubts),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to a `.npz` or `.json` file (no pickles) and return its path.
+
+        Raises:
+            ValueError: another suffix.
+        """
+        path = Path(path)
+        data = self._to_dict()
+        if path.suffix == ".json":
+            path.write_text(json.dumps(data, indent=1), "utf8")
+        elif path.suffix == ".npz":
+            numbers = {name: data.pop(name) for name in ("classes", "links", "reasons")}
+            arrays = {name: np.asarray(rows, dtype=np.int64) for name, rows in numbers.items()}
+            text = np.frombuffer(json.dumps(data).encode(), dtype=np.uint8)
+            np.savez_compressed(path, allow_pickle=False, data=text, **arrays)
+        else:
+            raise ValueError(f"classes are saved as .npz or .json, not as {path.name!r}")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> EquivalenceClasses:
+        """What `save` wrote.
+
+        Raises:
+            ValueError: not such a file, or of another version.
+        """
+        path = Path(path)
+        try:
+            if path.suffix == ".json":
+                data = json.loads(path.read_text("utf8"))
+            else:
+                with np.load(path, allow_pickle=False) as arrays:
+                    data = json.loads(arrays["data"].tobytes())
+                    data |= {key: arrays[key].tolist() for key in ("classes", "links", "reasons")}
+            if data["format"] != FORMAT:
+                raise ValueError(f"of format {data['format']}, this is format {FORMAT}")
+            return cls._from_dict(data)
+        except FileNotFoundError:
+            raise
+        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+            raise ValueError(f"{path} holds no equivalence classes: {error}") from None
+
+    def _to_dict(self) -> dict[str, Any]:
+        table: dict[Certificate, int] = {}
+        reasons = [table.setdefault(link.certificate, len(table)) for link in self.links]
+        return {
+            "format": FORMAT,
+            "level": self.level,
+            "seconds": self.seconds,
+            "candidates": list(self.candidates),
+            "certificates": [certificate.to_dict() for certificate in table],
+            "doubts": [[doubt.first, doubt.second, doubt.reason] for doubt in self.doubts],
+            "classes": list(self._class_numbers),
+            "links": [[link.first, link.second] for link in self.links],
+            "reasons": reasons,
+        }
+
+    @classmethod
+    def _from_dict(cls, data: Mapping[str, Any]) -> EquivalenceClasses:
+        certificates = [Certificate.from_dict(row) for row in data["certificates"]]
+        links = [
+            Link(first, second, certificates[reason])
+            for (first, second), reason in zip(data["links"], data["reasons"], strict=True)
+        ]
+        doubts = [Doubt(*row) for row in data["doubts"]]
+        return cls(
+            data["candidates"], data["classes"], links, doubts, data["level"], data["seconds"]
+        )
+
+    def _anchor(self, number: int) -> str:
+        return self.candidates[self._members[number][0]]
+
+    def _candidate(self, candidate: int | str | Expression) -> int:
+        if isinstance(candidate, int):
+            self.class_of(candidate)
+            return candidate
+        expression = as_expression(candidate)
+        if expression not in self._by_expression:
+            raise KeyError(f"{expression} is none of the {len(self.candidates)} candidates")
+        return self._by_expression[expression]
+
+    @cached_property
+    def _by_expression(self) -> dict[Expression, int]:
+        found: dict[Expression, int] = {}
+        for index, text in enumerate(self.candidates):
+            found.setdefault(as_expression(text), index)
+        return found
+
+    @cached_property
+    def _index(self) -> EquivalenceIndex:
+        """An index of the first members, in which class numbers are the same as here."""
+        index = EquivalenceIndex(self.level)
+        for number in self._members:
+            index.open(self._anchor(number))
+        return index
+
+    @cached_property
+    def _names(self) -> dict[int, NamedActivation]:
+        found: dict[int, NamedActivation] = {}
+        for activation in named_activations().values():
+            number = self._index.lookup(activation.expression)
+            if number is not None:
+                found.setdefault(number, activation)
+        return found
+
+
+def deduplicate(
+    space: Iterable[str | Expression],
+    level: str = "function",
+    progress: Callable[[int], object] | None = None,
+    seed: int = 0,
+) -> EquivalenceClasses:
+    """Group the candidates of a space into classes of equal functions.
+
+    Args:
+        space: a search space, or any iterable of expressions or texts.
+        level: "function": the same function of x and its parameters, up to renaming these.
+        progress: called with the number of candidates grouped so far.
+        seed: another seed, other points for fingerprints and certificates; the classes do not
+            depend on it.
+
+    Raises:
+        ValueError: no such level.
+        ExpressionError: a text is no expression.
+    """
+    check_level(level)
+    begin = time.perf_counter()
+    index = EquivalenceIndex(level, seed)
+    texts: list[str] = []
+    for candidate in space:
+        texts.append(str(candidate))
+        index.find_or_add(candidate)
+        if progress is not None:
+            progress(len(texts))
+    seconds = time.perf_counter() - begin
+    return EquivalenceClasses(
+        texts, index.class_of, index.links, index.open_doubts(), level, seconds
+    )

@@ -1,0 +1,217 @@
+"""The index: hands out classes, one expression at a time, and keeps the certificate of each link.
+
+Stages, cheap to dear: the same text, the same normal form, fingerprints that come close, and then a
+certificate, or a witness, against each class that they propose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from actsearch.equivalence.certificate import (
+    Certificate,
+    Deadline,
+    Witness,
+    complete,
+    decide,
+    rename,
+)
+from actsearch.equivalence.fingerprint import Fingerprint, Pool, SortedKeys
+from actsearch.equivalence.normal_form import normal_form
+from actsearch.grammar.expression import Expression
+from actsearch.grammar.language import as_expression
+
+LEVELS = ("function",)
+"""What may count as the same: the same function of x and its parameters, up to their names."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An edge of the equivalence graph: two members of a class, by number, and why."""
+
+    first: int
+    second: int
+    certificate: Certificate
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Two members that fingerprints propose to merge, and that could not be settled."""
+
+    first: int
+    second: int
+    reason: str
+
+
+@dataclass(eq=False)
+class _Class:
+    anchor: int
+    expression: Expression
+    fingerprint: Fingerprint
+
+
+class EquivalenceIndex:
+    """Classes of equivalent expressions, built one expression at a time.
+
+    Adding the same expressions in the same order gives the same classes, numbered from 0 in order
+    of appearance; so a saved list of expressions is the state.
+
+    Args:
+        level: "function": the same function of x and its parameters, up to renaming these. Initial
+            values, scopes and learning rates do not count.
+        seed: another seed, other points for fingerprints and certificates.
+        seconds: time limit for one decision; one that takes longer stays open (see `doubts`), and
+            the expression gets a class of its own.
+
+    Raises:
+        ValueError: no such level.
+    """
+
+    def __init__(self, level: str = "function", seed: int = 0, seconds: float = 10.0) -> None:
+        check_level(level)
+        self.level = level
+        self.expressions: list[Expression] = []
+        self.class_of: list[int] = []
+        self.links: list[Link] = []
+        self.doubts: list[Doubt] = []
+        self.refusals = 0
+        self._seed = seed
+        self._seconds = seconds
+        self._pool = Pool(seed)
+        self._keys = SortedKeys()
+        self._classes: list[_Class] = []
+        self._by_expression: dict[Expression, int] = {}
+        self._by_form: dict[Expression, int] = {}
+
+    def __len__(self) -> int:
+        """Number of classes."""
+        return len(self._classes)
+
+    def find_or_add(self, expression: str | Expression) -> tuple[int, bool, Certificate | None]:
+        """The class of an expression, a new one if none is proved or certified to hold it.
+
+        Returns:
+            The class's number, whether it is new, and the certificate that links the expression to
+            an earlier member (None for a new class).
+        """
+        expression = as_expression(expression)
+        member = self._enter(expression)
+        link = self._link(member, expression)
+        if link is None:
+            self.class_of.append(len(self._classes) - 1)
+            return self.class_of[member], True, None
+        self.links.append(link)
+        self.class_of.append(self.class_of[link.first])
+        return self.class_of[member], False, link.certificate
+
+    def find(self, expression: str | Expression) -> int | None:
+        """The class of an expression that was added before, as it was written; else None."""
+        member = self._by_expression.get(as_expression(expression))
+        return None if member is None else self.class_of[member]
+
+    def lookup(self, expression: str | Expression) -> int | None:
+        """The class that an expression belongs to, if there is one; nothing is added."""
+        expression = as_expression(expression)
+        known = self.find(expression)
+        if known is not None:
+            return known
+        view = _View(expression)
+        if view.form in self._by_form:
+            return self.class_of[self._by_form[view.form]]
+        link = self._settle(len(self.expressions), view, self._fingerprint(view))
+        return None if link is None else self.class_of[link.first]
+
+    def open(self, expression: str | Expression) -> int:
+        """A new class for an expression that is known to be in none; its number."""
+        view = _View(as_expression(expression))
+        member = self._enter(view.expression)
+        self._by_expression.setdefault(view.expression, member)
+        self._by_form.setdefault(view.form, member)
+        self._open(member, view, self._fingerprint(view))
+        self.class_of.append(len(self._classes) - 1)
+        return self.class_of[member]
+
+    def anchor(self, number: int) -> Expression:
+        """The member that opened the class."""
+        return self._classes[number].expression
+
+    def open_doubts(self) -> list[Doubt]:
+        """The doubts between members that no certified links joined after all."""
+        return [d for d in self.doubts if self.class_of[d.first] != self.class_of[d.second]]
+
+    def _enter(self, expression: Expression) -> int:
+        self.expressions.append(expression)
+        return len(self.expressions) - 1
+
+    def _link(self, member: int, expression: Expression) -> Link | None:
+        """The link to an earlier member; None after opening a new class."""
+        earlier = self._by_expression.setdefault(expression, member)
+        if earlier != member:
+            return Link(earlier, member, Certificate("proved", "identical"))
+        view = _View(expression)
+        earlier = self._by_form.setdefault(view.form, member)
+        if earlier != member:
+            others = [p.name for p in self.expressions[earlier].parameters]
+            by_place = dict(zip(view.names, others, strict=False))
+            renaming = tuple(complete(by_place, others, view.names).items())
+            return Link(earlier, member, Certificate("proved", "normal form", renaming))
+        fingerprint = self._fingerprint(view)
+        link = self._settle(member, view, fingerprint)
+        if link is None:
+            self._open(member, view, fingerprint)
+        return link
+
+    def _fingerprint(self, view: _View) -> Fingerprint:
+        """Of the normal form: fewer operators, shared sub-terms; its parameters by their names."""
+        found = self._pool.fingerprint(view.form)
+        named = {view.original[name]: values for name, values in found.parameters.items()}
+        return Fingerprint(found.base, named, found.key)
+
+    def _open(self, member: int, view: _View, fingerprint: Fingerprint) -> None:
+        self._keys.add(fingerprint.key, len(self._classes))
+        self._classes.append(_Class(member, view.expression, fingerprint))
+
+    def _settle(self, member: int, view: _View, fingerprint: Fingerprint) -> Link | None:
+        """The link to the class that fingerprints propose and a certificate confirms."""
+        window = self._pool.window * (1 + len(fingerprint.parameters))
+        for number in self._keys.near(fingerprint.key, window):
+            found = self._classes[number]
+            if not found.fingerprint.matches(fingerprint):
+                continue
+            decision = decide(
+                found.expression,
+                view.expression,
+                found.fingerprint.renamings(fingerprint),
+                Deadline(self._seconds),
+                self._seed,
+            )
+            if isinstance(decision, Certificate):
+                return Link(found.anchor, member, decision)
+            if isinstance(decision, Witness):
+                self.refusals += 1
+            else:
+                self.doubts.append(Doubt(found.anchor, member, decision.reason))
+        return None
+
+
+class _View:
+    """An expression with its normal form, in which parameters are numbered by appearance."""
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
+        self.names = [parameter.name for parameter in expression.parameters]
+        numbered = {name: f"_{place}" for place, name in enumerate(self.names, 1)}
+        self.original = {number: name for name, number in numbered.items()}
+        self.form = normal_form(rename(expression, numbered))
+
+
+def check_level(level: str) -> None:
+    """Raise for a level that there is not."""
+    from actsearch.grammar.errors import did_you_mean
+
+    if level not in LEVELS:
+        known = ", ".join(repr(name) for name in LEVELS)
+        raise ValueError(
+            f"no equivalence level {level!r}{did_you_mean(level, LEVELS)}; there is {known}"
+        )

@@ -1,0 +1,254 @@
+"""Where two functions are compared: lines through the space of inputs and parameters, with the
+points at which something switches.
+
+Between two neighbouring switching points (roots of the arguments of |·|, of differences under max and
+min, ends of domains, poles) an expression is analytic along a line. Agreement to many digits inside
+every such piece is therefore agreement of the pieces, not of a few samples.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actsearch.grammar.evaluate import evaluate_numpy
+from actsearch.grammar.expression import Apply, Expression, Input, Parameter
+from actsearch.grammar.language import instantiate, parse_template
+from actsearch.grammar.operators import COMPARISONS
+
+Values = dict[str, Fraction]
+Floats = NDArray[np.float64]
+
+SWITCHES: Mapping[str, tuple[str, ...]] = {
+    **{name: ("a",) for name in ("abs", "relu", "sign", "sqrt", "cbrt", "log", "pow", "i0e", "i1e")},
+    **{name: ("a - b",) for name in ("max", "min", *sorted(COMPARISONS))},
+    **{name: ("1 - a", "1 + a") for name in ("asin", "acos", "atanh")},
+    "acosh": ("a - 1",),
+    "log1p": ("1 + a",),
+    "div": ("b",),
+    "tan": ("cos(a)",),
+}
+"""Operator -> expressions over its arguments at whose roots it is not analytic."""
+
+_LINEAR = np.linspace(-12.0, 12.0, 769)
+_TAILS = np.geomspace(12.5, 1e7, 64)
+_GRID: Floats = np.concatenate([-_TAILS[::-1], _LINEAR, _TAILS])
+_MAX_ROOTS = 24
+_MAX_DIPS = 6
+_REFINE = np.linspace(0.0, 1.0, 65)
+_REFINEMENTS = 4
+
+_BASE = tuple(
+    Fraction(numerator, 1 << 14)
+    for numerator in (3, 17, 1801, 5477, 11027, 18127, 29383, 46457, 83609, 153557)
+) + (Fraction(61441, 1 << 10), Fraction(1000003, 1 << 9), Fraction(1234567891, 1 << 10))
+"""Distances from 0 at which every line is looked at: from 2e-4 to 1.2e6."""
+_SIMPLE = tuple(Fraction(n) for n in (1, -1, 2, -3))
+"""Looked at first: when they tell two functions apart, people can check it in their heads."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points `start + t·direction`; a name's place in both is its place in `names`."""
+
+    names: tuple[str, ...]
+    start: tuple[Fraction, ...]
+    direction: tuple[Fraction, ...]
+
+    def at(self, t: Fraction) -> Values:
+        """The exact values at t."""
+        return {
+            name: start + t * slope
+            for name, start, slope in zip(self.names, self.start, self.direction, strict=True)
+        }
+
+    def floats(self, t: Floats) -> dict[str, Floats]:
+        """The values at many t."""
+        return {
+            name: float(start) + t * float(slope)
+            for name, start, slope in zip(self.names, self.start, self.direction, strict=True)
+        }
+
+
+@lru_cache(maxsize=4096)
+def lines(names: tuple[str, ...], seed: int = 0) -> tuple[Line, ...]:
+    """Lines that together explore every direction: axes at generic places, and slanted ones.
+
+    Args:
+        names: inputs first, then parameters.
+        seed: another seed, other places.
+    """
+    generator = random.Random(f"{seed} {len(names)}")
+
+    def generic(largest: float = 3.0) -> Fraction:
+        magnitude = generator.uniform(0.15, largest)
+        return Fraction(round(magnitude * generator.choice((-1, 1)) * 4096) * 2 + 1, 8192)
+
+    found = []
+    for place in range(len(names)):
+        for repeat in range(1 if len(names) == 1 else 3 if place == 0 else 2):
+            start = [generic(3.0 if repeat < 2 else 20.0) for _ in names]
+            direction = [Fraction(0)] * len(names)
+            start[place], direction[place] = Fraction(0), Fraction(1)
+            found.append(Line(names, tuple(start), tuple(direction)))
+    for _ in range(2 if len(names) > 1 else 0):
+        found.append(Line(names, tuple(generic() for _ in names), tuple(generic() for _ in names)))
+    return tuple(found)
+
+
+def compared_points(expressions: Sequence[Expression], line: Line, seed: int = 0) -> Iterator[Fraction]:
+    """The t of a line at which these expressions have to be compared, most telling first."""
+    yield from _base_points(seed, thorough=len(line.names) == 1)
+    yield Fraction(0)
+    breaks = switching_points(expressions, line)
+    if not breaks:
+        return
+    ends = [breaks[0] - 1 - abs(breaks[0]), *breaks, breaks[-1] + 1 + abs(breaks[-1])]
+    for left, right in zip(ends, ends[1:], strict=False):
+        middle = (left + right) / 2
+        if left * right < 0 or min(abs(left), abs(right)) == 0 or right / left < 4:
+            yield _dyadic(middle)
+        else:  # between places of very different size, the geometric mean
+            yield _dyadic(float(np.sign(middle)) * float(np.sqrt(left * right)))
+    for place, root in enumerate(breaks):
+        gaps = [abs(root - other) for other in breaks[max(0, place - 1) : place + 2] if other != root]
+        step = min([1e-4 * max(1e-3, abs(root)), *(gap / 4 for gap in gaps)])
+        yield _dyadic(root - step)
+        yield _dyadic(root + step)
+        simple = Fraction(root).limit_denominator(1000)
+        if abs(float(simple) - root) <= 1e-7 * max(1.0, abs(root)):
+            yield simple
+
+
+def _base_points(seed: int, thorough: bool) -> Iterator[Fraction]:
+    if thorough:
+        yield from _SIMPLE
+    shift = Fraction(1 + (seed * 37) % 101, 1 << 12) if seed else Fraction(0)
+    for place, distance in enumerate(_BASE):
+        moved = distance * (1 + shift)
+        if thorough or place % 2 == 0:
+            yield moved
+        if thorough or place % 2 == 1:
+            yield -moved
+
+
+def _dyadic(value: float) -> Fraction:
+    return Fraction(float(value))
+
+
+def switching_points(expressions: Iterable[Expression], line: Line) -> list[float]:
+    """The t, in order, at which a piece of one of the expressions ends along the line."""
+    roots: set[float] = set()
+    for expression in expressions:
+        for switch in switches(expression):
+            roots.update(_roots(switch, line))
+    merged: list[float] = []
+    for root in sorted(roots):
+        if not merged or root - merged[-1] > 1e-7 * max(1e-3, abs(root)):
+            merged.append(root)
+    if len(merged) <= _MAX_ROOTS:
+        return merged
+    nearest = sorted(merged, key=abs)[: 2 * _MAX_ROOTS // 3]
+    others = sorted(set(merged) - set(nearest))
+    spread = others[:: max(1, len(others) * 3 // _MAX_ROOTS)]
+    return sorted([*nearest, *spread])
+
+
+@lru_cache(maxsize=20_000)
+def switches(expression: Expression) -> tuple[Expression, ...]:
+    """The expressions at whose roots this one may stop to be analytic."""
+    found: dict[Expression, None] = {}
+    for node in expression.postorder():
+        if isinstance(node, Apply):
+            for text in SWITCHES.get(node.operator.name, ()):
+                found[instantiate(parse_template(text), node.arguments)] = None
+    return tuple(
+        switch
+        for switch in found
+        if any(isinstance(leaf, Input | Parameter) for leaf in switch.postorder())
+    )
+
+
+@lru_cache(maxsize=50_000)
+def _roots(switch: Expression, line: Line) -> tuple[float, ...]:
+    """Roots along the line, by sign changes on a dense grid, and by dips that reach zero."""
+    if not any(
+        line.direction[place] and name in _names(switch) for place, name in enumerate(line.names)
+    ):
+        return ()
+    found = _refined(switch, line, *_sign_changes(_GRID, _evaluate(switch, line, _GRID)))
+    for left, right in _dips(_GRID, _evaluate(switch, line, _GRID)):
+        found.extend(_dip_roots(switch, line, left, right))
+    if len(found) > 4 * _MAX_ROOTS:
+        found = sorted(found, key=abs)[: 4 * _MAX_ROOTS]
+    return tuple(found)
+
+
+def _names(expression: Expression) -> frozenset[str]:
+    return frozenset(
+        node.name for node in expression.postorder() if isinstance(node, Input | Parameter)
+    )
+
+
+def _evaluate(switch: Expression, line: Line, t: Floats) -> Floats:
+    values = line.floats(t)
+    return np.asarray(evaluate_numpy(switch, values), dtype=np.float64)
+
+
+def _sign_changes(t: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Brackets [left, right] of the sign changes, zeros, and ends of definedness along a row."""
+    signs = np.where(np.isnan(values), 2.0, np.sign(values))
+    where = np.flatnonzero(signs[1:] != signs[:-1])
+    return t[where], t[where + 1]
+
+
+def _refined(switch: Expression, line: Line, left: Floats, right: Floats) -> list[float]:
+    """The brackets cut down to 1e-8 of a grid step."""
+    if len(left) > 4 * _MAX_ROOTS:
+        near = np.argsort(np.abs(left))[: 4 * _MAX_ROOTS]
+        left, right = left[near], right[near]
+    if not len(left):
+        return []
+    rows = np.arange(len(left))
+    for _ in range(_REFINEMENTS):
+        t = left[:, None] + (right - left)[:, None] * _REFINE
+        values = _evaluate(switch, line, t)
+        signs = np.where(np.isnan(values), 2.0, np.sign(values))
+        first = np.argmax(signs[:, 1:] != signs[:, :-1], axis=1)
+        left, right = t[rows, first], t[rows, first + 1]
+    # An exact zero of the grid ends one bracket and begins the next: keep the zero itself.
+    at_right = _evaluate(switch, line, right) == 0
+    at_left = _evaluate(switch, line, left) == 0
+    roots = np.where(at_left, left, np.where(at_right, right, (left + right) / 2))
+    return [float(root) for root in roots]
+
+
+def _dips(t: Floats, values: Floats) -> list[tuple[float, float]]:
+    """Places where |value| has a local minimum on the grid without a change of sign."""
+    size = np.abs(values)
+    lowest = (size[1:-1] < size[:-2]) & (size[1:-1] < size[2:]) & (size[1:-1] > 0)
+    same = (np.sign(values[1:-1]) == np.sign(values[:-2])) & (
+        np.sign(values[1:-1]) == np.sign(values[2:])
+    )
+    where = np.flatnonzero(lowest & same) + 1
+    where = where[np.argsort(size[where])][:_MAX_DIPS]
+    return [(float(t[i - 1]), float(t[i + 1])) for i in where]
+
+
+def _dip_roots(switch: Expression, line: Line, left: float, right: float) -> list[float]:
+    """The roots inside a dip: both sides of a narrow crossing, or the point that it touches."""
+    for _ in range(_REFINEMENTS):
+        t = left + (right - left) * _REFINE
+        values = _evaluate(switch, line, t)
+        brackets = _sign_changes(t, values)
+        if len(brackets[0]):
+            return _refined(switch, line, *brackets)
+        lowest = int(np.argmin(np.abs(values)))
+        left, right = float(t[max(lowest - 1, 0)]), float(t[min(lowest + 1, len(t) - 1)])
+    return []

@@ -1,0 +1,113 @@
+"""A job: one training in a form that any engine can carry, and how it is run.
+
+Jobs, task specifications and results are plain data, so that a worker may be this process, a child
+process or another machine's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from actsearch.threads import one_thread
+
+if TYPE_CHECKING:
+    from actsearch.tasks import ChildResult, Task
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task by name, as it is sent to workers and kept with a study.
+
+    Attributes:
+        name: of the registry, or "module:attribute" for a task of the user's own: the attribute is
+            called with the options and returns an object with the `train` of `Task`.
+        options: of the task.
+        device: passed to `train`.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    device: str = "auto"
+
+    def make(self) -> Task:
+        """The task itself.
+
+        Raises:
+            TaskError: there is none of this name, or it does not take these options.
+        """
+        from actsearch.tasks import TaskError, task
+
+        module, colon, attribute = self.name.partition(":")
+        if not colon:
+            return task(self.name, **self.options)
+        try:
+            factory = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise TaskError(f"no task {self.name!r}: {error}") from None
+        made: Task = factory(**self.options)
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `TaskSpec(**data)` inverts it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training under a lease.
+
+    Attributes:
+        id: of the training in the store.
+        lease: under which its result is accepted.
+        expression, seed, split: what is trained, from where, and what it is measured on.
+    """
+
+    id: int
+    lease: int
+    expression: str
+    seed: int
+    split: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `Job(**data)` inverts it."""
+        return asdict(self)
+
+
+def failed(job: Job, reason: str, seconds: float = 0.0) -> ChildResult:
+    """The result of a job that produced none."""
+    from actsearch.tasks import ChildResult
+
+    return ChildResult(None, None, "failed", reason, (), seconds, job.seed, 0)
+
+
+def warm_up(task: Task) -> None:
+    """Load what every training needs: torch, and the task's data if it has a loader."""
+    import torch  # noqa: F401
+
+    load = getattr(task, "load", None)
+    if load is not None:
+        load()
+
+
+def run(task: Task, spec: TaskSpec, job: Job) -> ChildResult:
+    """Train on one thread. What goes wrong in one child is its failure and nobody else's.
+
+    Raises:
+        TaskError: the task cannot be used at all.
+    """
+    from actsearch.tasks import TaskError
+
+    start = time.perf_counter()
+    try:
+        with one_thread():
+            return task.train(job.expression, seed=job.seed, split=job.split, device=spec.device)
+    except TaskError:
+        raise
+    except Exception as error:
+        first_line = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line}"
+        return failed(job, reason, time.perf_counter() - start)

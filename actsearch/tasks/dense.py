@@ -1,0 +1,171 @@
+"""Explicit back-propagation through an MLP with Adam on flat buffers: the lean loop.
+
+For matrices of 64 x 100, autograd's bookkeeping and an optimiser's per-tensor work take several
+times as long as the arithmetic. Here the linear layers, softmax cross-entropy and Adam are written
+out as about twenty tensor operations a step; the activation goes through its own module.
+Tests hold that it trains as `AutogradTrainer` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from actsearch.tasks.base import Recipe
+from actsearch.tasks.children import MLP
+from actsearch.tasks.trainers import Resident, Trainer, optimiser_groups, rate_factor
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class FlatGroup:
+    """Parameters of equal rate and decay as slices of one buffer, with Adam's state beside it.
+
+    Adam as in Kingma and Ba (2015), algorithm 1, with its bias corrections folded into the step
+    size and ε placed as `torch.optim.Adam` places it.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+        self.lr, self.weight_decay = lr, weight_decay
+        self.values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.gradient = torch.zeros_like(self.values)
+        self.mean = torch.zeros_like(self.values)
+        self.square = torch.zeros_like(self.values)
+        self.scratch = torch.empty_like(self.values)
+        offset = 0
+        for p in parameters:
+            here = slice(offset, offset + p.numel())
+            p.data = self.values[here].view(p.shape)
+            p.grad = self.gradient[here].view(p.shape)
+            offset += p.numel()
+
+    def step(self, number: int, factor: float) -> None:
+        """Adam's step `number`, counted from 1, at `factor` times the learning rate."""
+        gradient, scratch = self.gradient, self.scratch
+        if self.weight_decay:
+            gradient.add_(self.values, alpha=self.weight_decay)
+        self.mean.lerp_(gradient, 1 - BETA1)
+        self.square.lerp_(torch.mul(gradient, gradient, out=scratch), 1 - BETA2)
+        correction = (1 - BETA2**number) ** 0.5
+        torch.sqrt(self.square, out=scratch).add_(EPSILON * correction)
+        rate = self.lr * factor * correction / (1 - BETA1**number)
+        self.values.addcdiv_(self.mean, scratch, value=-rate)
+
+
+class Direct:
+    """An activation whose generated gradient is called without autograd.
+
+    The engine's fixed cost for each call is more than that of the arithmetic for 64 x 100 values.
+    """
+
+    def __init__(self, module: nn.Module, gradients: Callable[..., tuple[Tensor, ...]]) -> None:
+        self.module, self.gradients = module, gradients
+        self.slopes = [cast("Tensor", p.grad) for p in module.parameters()]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The value at z, which is kept for `backward`."""
+        self.z = z
+        value: Tensor = self.module(z)
+        return value
+
+    def backward(self, dy: Tensor) -> Tensor:
+        """The gradient for z from that for the value; writes those of the parameters."""
+        dz, *slopes = self.gradients(dy, self.z)
+        for kept, slope in zip(self.slopes, slopes, strict=True):
+            kept.copy_(slope)
+        return dz
+
+
+class ThroughAutograd:
+    """Any other module, differentiated by autograd; used as `Direct` is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.slopes = [cast("Tensor", p.grad) for p in module.parameters()]
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            self.z = z.requires_grad_()
+            self.value: Tensor = self.module(z)
+        return self.value.detach()
+
+    def backward(self, dy: Tensor) -> Tensor:
+        for slope in self.slopes:
+            slope.zero_()
+        if self.value.requires_grad:
+            torch.autograd.backward(self.value, dy)
+        return torch.zeros_like(self.z) if self.z.grad is None else self.z.grad
+
+
+def differentiated(module: nn.Module) -> Direct | ThroughAutograd:
+    """The cheapest way to a module's gradient; its parameters' `grad` must be in place."""
+    gradients = getattr(module, "direct_gradients", None)
+    return ThroughAutograd(module) if gradients is None else Direct(module, gradients)
+
+
+class DenseTrainer(Trainer):
+    """Trains an `MLP` as `AutogradTrainer` would, up to rounding, in about half the time."""
+
+    child: MLP
+
+    def __init__(self, child: MLP, recipe: Recipe, data: Resident, seed: int) -> None:
+        super().__init__(child, recipe, data, seed)
+        self.groups = [
+            FlatGroup(group["params"], group["lr"], group["weight_decay"])
+            for group in optimiser_groups(child, recipe)
+            if group["params"]
+        ]
+        layers = (child.layer1, child.layer2, child.output)
+        self.activations = [differentiated(m) for m in (child.activation1, child.activation2)]
+        self.weights = [layer.weight.detach() for layer in layers]
+        self.transposed = [weight.t() for weight in self.weights]
+        self.biases = [layer.bias.detach() for layer in layers]
+        self.weight_gradients = [cast("Tensor", layer.weight.grad) for layer in layers]
+        self.bias_gradients = [cast("Tensor", layer.bias.grad) for layer in layers]
+        self.ones = torch.ones(recipe.batch_size, device=data.device)
+
+    def run(self, first: int, last: int) -> None:
+        batch, classes = self.recipe.batch_size, self.data.classes
+        order = self.order[first:last].reshape(-1)
+        inputs = self.data.inputs["train"].index_select(0, order)
+        inputs = self.data.standardise(inputs).view(last - first, batch, -1)
+        labels = self.data.labels["train"].index_select(0, order)
+        # Cross-entropy's gradient is (softmax - one-hot) / batch; the second term is known ahead.
+        targets = one_hot(labels, classes).to(inputs.dtype).mul_(-1 / batch)
+        with torch.no_grad():
+            logits = []
+            rows = zip(inputs.unbind(0), targets.view(-1, batch, classes).unbind(0), strict=True)
+            for i, (x, target) in enumerate(rows, start=first):
+                logits.append(self._gradients(x, target))
+                factor = rate_factor(self.recipe, i)
+                for group in self.groups:
+                    group.step(i + 1, factor)
+            losses = cross_entropy(torch.cat(logits), labels, reduction="none")
+            self.losses[first:last] = losses.view(-1, batch).mean(1)
+
+    def _gradients(self, x: Tensor, target: Tensor) -> Tensor:
+        """Write the gradient of one batch's mean loss into the groups; returns the logits."""
+        first, second = self.activations
+        h1 = first.forward(torch.addmm(self.biases[0], x, self.transposed[0]))
+        h2 = second.forward(torch.addmm(self.biases[1], h1, self.transposed[1]))
+        logits = torch.addmm(self.biases[2], h2, self.transposed[2])
+        delta = torch.add(target, torch.softmax(logits, 1), alpha=1 / len(x))
+        self._layer_gradient(2, delta, h2)
+        delta = second.backward(torch.mm(delta, self.weights[2]))
+        self._layer_gradient(1, delta, h1)
+        delta = first.backward(torch.mm(delta, self.weights[1]))
+        self._layer_gradient(0, delta, x)
+        return logits
+
+    def _layer_gradient(self, k: int, delta: Tensor, h: Tensor) -> None:
+        transposed = delta.t()
+        torch.mm(transposed, h, out=self.weight_gradients[k])
+        torch.mv(transposed, self.ones, out=self.bias_gradients[k])
+
+    def gradients(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self.child.named_parameters():
+            yield name, cast("Tensor", parameter.grad)

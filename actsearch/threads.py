@@ -1,0 +1,19 @@
+"""One thread for torch: sums in a fixed order, and no processes that fight for cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread inside of the block, so that its results repeat bit by bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

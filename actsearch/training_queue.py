@@ -1,0 +1,74 @@
+"""The training queue: what is to be trained, in order, handed to an executor under leases.
+
+Claims and results are on disk before anything depends on them, so that a process that is killed
+here loses no finished training and repeats none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from actsearch.executors import Executor, Report
+from actsearch.jobs import Job, failed
+from actsearch.store import Store, Training
+
+LOSSES = 3
+"""Workers that may die on one training before it counts as failed."""
+
+
+class TrainingQueue:
+    """Trains what is put into it, in that order, as an executor's slots become free.
+
+    Args:
+        store: where claims and results are recorded.
+        executor: what trains.
+        finished: called with each training after its result has been recorded.
+    """
+
+    def __init__(
+        self, store: Store, executor: Executor, finished: Callable[[Training], None]
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._finished = finished
+        self._waiting: deque[Training] = deque()
+        self._running: dict[int, Training] = {}
+
+    def put(self, trainings: Iterable[Training]) -> None:
+        """Add the trainings that are not finished, and start what can be started."""
+        self._waiting.extend(training for training in trainings if not training.finished)
+        self._start()
+
+    def wait_for(self, trainings: Iterable[Training]) -> None:
+        """Block until these trainings, which have been put, are finished."""
+        for training in trainings:
+            while not training.finished:
+                self._start()
+                for report in self._executor.wait():
+                    self._record(report)
+                self._start()
+
+    def abandon(self) -> None:
+        """Give up what is in training, so that it is free for whoever goes on."""
+        for training in self._running.values():
+            self._store.release(training, training.lease)
+
+    def _start(self) -> None:
+        while self._waiting and (worker := self._executor.free()) is not None:
+            training = self._waiting.popleft()
+            lease = self._store.claim(training, worker)
+            self._running[training.id] = training
+            job = Job(training.id, lease, training.expression, training.seed, training.split)
+            self._executor.submit(job, worker)
+
+    def _record(self, report: Report) -> None:
+        job, result = report.job, report.result
+        training = self._running.pop(job.id)
+        if result is None and report.blamed and training.losses + 1 >= LOSSES:
+            result = failed(job, f"{report.reason}, {LOSSES} times")
+        if result is None:
+            self._store.release(training, job.lease, lost=report.blamed)
+            self._waiting.appendleft(training)
+        elif self._store.finish(training, job.lease, result):
+            self._finished(training)

@@ -1,0 +1,60 @@
+"""A worker process: reads jobs as lines of JSON from stdin, writes results as lines to stdout.
+
+It ignores Ctrl-C, which is for its parent to answer, and ends when its parent does: then its stdin
+closes. Whatever a task prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+
+def main() -> None:
+    """Serve until stdin closes. The first line names the task, each further one is a job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    lines: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()
+
+    from actsearch.jobs import Job, TaskSpec, run, warm_up
+    from actsearch.tasks import TaskError
+
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        spec = TaskSpec(**json.loads(lines.get()))
+        task = spec.make()
+        warm_up(task)
+        _answer(answers, {"ready": os.getpid()})
+        while True:
+            job = Job(**json.loads(lines.get()))
+            result = run(task, spec, job)
+            _answer(answers, {"id": job.id, "lease": job.lease, "result": result.to_dict()})
+    except TaskError as error:
+        _answer(answers, {"error": str(error)})
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _read(stdin: BinaryIO, lines: SimpleQueue[bytes]) -> None:
+    """Pass lines on; when there are no more, the parent is gone and nobody wants the results."""
+    for line in stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+def _answer(answers: BinaryIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

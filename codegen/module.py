@@ -1,0 +1,210 @@
+"""Activations as torch.nn modules, in the manner of torch.nn.PReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actsearch.codegen.program import program
+from actsearch.codegen.sources import retain
+from actsearch.codegen.targets import best_target, target
+from actsearch.codegen.targets.base import unused
+from actsearch.codegen.targets.torch import reserved_names
+from actsearch.grammar.expression import Expression, Parameter
+from actsearch.grammar.language import as_expression
+
+
+class Activation(nn.Module):
+    """An activation function with its trainable parameters.
+
+    Shapes: the input has any shape, the output the same. Shared parameters have shape (1,);
+    per-channel ones (num_parameters,), along the dimension that they are declared with. A gated
+    activation takes two tensors of one shape, `module(x, gate)`, or one that it halves along
+    `split_dimension` as torch.nn.GLU does: the first half is x, the second the gate.
+
+    float16 and bfloat16 inputs are computed in float32 and rounded once. The gradient, and the
+    gradient of the gradient, are symbolic; only the input and the parameters are saved for them.
+
+    Attributes:
+        expression: the activation.
+        backend: the name of the target that computes it.
+        parameters_config: for each parameter attribute its declaration (initial value, scope,
+            dimension, learning-rate multiplier). An attribute has the parameter's name, with an
+            underscore where the name is taken: `lambda_`, `training_`.
+        num_parameters: size of the per-channel parameters.
+        split_dimension: where a gated activation halves a single tensor.
+        inplace: accepted for compatibility; the input, which the gradient needs, is never changed.
+
+    Raises:
+        TypeError: at a call, for a tensor of integers, booleans or complex numbers.
+        ValueError: at a call, where a per-channel parameter does not fit, or x and gate differ.
+    """
+
+    num_parameters: int
+    split_dimension: int
+
+    def __init__(
+        self,
+        expression: str | Expression,
+        backend: str = "auto",
+        num_parameters: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        inplace: bool = False,
+        split_dimension: int = -1,
+    ) -> None:
+        super().__init__()
+        self.expression = as_expression(expression)
+        self.backend = best_target().name if backend == "auto" else target(backend).name
+        if num_parameters < 1:
+            raise ValueError(f"num_parameters is at least 1, not {num_parameters}")
+        self.num_parameters = num_parameters
+        self.split_dimension = split_dimension
+        self.inplace = inplace
+        self.parameters_config = _attributes(self.expression)
+        for name, declaration in self.parameters_config.items():
+            size = num_parameters if declaration.scope == "per channel" else 1
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+            )
+        self.reset_parameters()
+        self._build()
+
+    def _build(self) -> None:
+        compiled = program(self.expression)
+        self._gated = len(compiled.inputs) == 2
+        self._names = tuple(self.parameters_config)
+        self._function = target(self.backend).build(compiled)
+        retain(self._function, self)
+
+    def reset_parameters(self) -> None:
+        """Every parameter at its declared initial value."""
+        with torch.no_grad():
+            for name, declaration in self.parameters_config.items():
+                getattr(self, name).fill_(declaration.initial)
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """The activation of every element."""
+        parameters = [getattr(self, name) for name in self._names]
+        if self._gated:
+            if gate is None:
+                x, gate = _halves(x, self.split_dimension)
+            return self._function(x, gate, *parameters)  # type: ignore[no-any-return]
+        if gate is not None:
+            raise TypeError(f"{self.expression} takes one tensor; a gate was given")
+        return self._function(x, *parameters)  # type: ignore[no-any-return]
+
+    @property
+    def direct_gradients(self) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None:
+        """(gradient for the output, x) -> gradients for x and for each parameter, in order.
+
+        What the backward pass computes, without autograd's bookkeeping, for training loops that
+        keep their own; a gated activation halves x. None where the backend has only autograd.
+        """
+        function = getattr(self._function, "gradients", None)
+        return None if function is None else partial(self._gradients, function)
+
+    def _gradients(
+        self, function: Callable[..., Any], dy: Tensor, x: Tensor
+    ) -> tuple[Tensor, ...]:
+        parameters = [getattr(self, name) for name in self._names]
+        inputs = _halves(x, self.split_dimension) if self._gated else (x,)
+        with torch.no_grad():
+            slopes = function(dy, *inputs, *parameters)
+            slopes = (slopes,) if isinstance(slopes, Tensor) else tuple(slopes)
+            if self._gated:
+                return torch.cat(slopes[:2], self.split_dimension), *slopes[2:]
+        return slopes
+
+    def extra_repr(self) -> str:
+        parts = [str(self.expression)]
+        if any(p.scope == "per channel" for p in self.parameters_config.values()):
+            parts.append(f"num_parameters={self.num_parameters}")
+        if self._gated:
+            parts.append(f"split_dimension={self.split_dimension}")
+        return ", ".join([*parts, f"backend={self.backend!r}"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_function"]  # built again from the expression
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._build()
+
+
+def compile(
+    expression: str | Expression,
+    backend: str = "auto",
+    num_parameters: int = 1,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    inplace: bool = False,
+    split_dimension: int = -1,
+) -> Activation:
+    """A module that computes an activation, with exact gradients for it and its parameters.
+
+    Args:
+        expression: an expression, or its text.
+        backend: a target by name; "auto" takes the best one that this machine has.
+        num_parameters: size of the per-channel parameters: 1, or the number of channels.
+        device: where the parameters are.
+        dtype: their type; torch's default where it is None.
+        inplace: accepted as torch.nn's activations do; the input is never changed.
+        split_dimension: where a gated activation halves its input when it is given one tensor.
+
+    Raises:
+        ExpressionError: the text is no expression.
+        UnknownTarget: there is no such backend; the message names the nearest.
+    """
+    return Activation(expression, backend, num_parameters, device, dtype, inplace, split_dimension)
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float = 0.0, **options: Any
+) -> list[dict[str, Any]]:
+    """Optimizer parameter groups: activation parameters at their own rate, without decay.
+
+    Args:
+        model: any module; its `Activation` submodules are found, itself included.
+        learning_rate: of the weights. An activation parameter gets it times its declared
+            multiplier (`beta = 1.0 lr 0.01`).
+        weight_decay: of the weights. Activation parameters get none: decay would pull the function
+            towards another one.
+        **options: put into every group, such as `momentum`.
+
+    Returns:
+        Groups for a torch optimizer: the weights first, then one for each multiplier.
+    """
+    rates: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        if isinstance(module, Activation):
+            for name, declaration in module.parameters_config.items():
+                rates.setdefault(getattr(module, name), declaration.learning_rate)
+    weights = [parameter for parameter in model.parameters() if parameter not in rates]
+    groups = [{"params": weights, "lr": learning_rate, "weight_decay": weight_decay} | options]
+    for rate in sorted(set(rates.values())):
+        own = [parameter for parameter, its_rate in rates.items() if its_rate == rate]
+        groups.append({"params": own, "lr": learning_rate * rate, "weight_decay": 0.0} | options)
+    return groups
+
+
+def _attributes(expression: Expression) -> dict[str, Parameter]:
+    """The parameters by the names that they have as attributes of a module."""
+    taken = set(_RESERVED)
+    return {unused(parameter.name, taken): parameter for parameter in expression.parameters}
+
+
+def _halves(x: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
+    if not -x.dim() <= dimension < x.dim() or x.shape[dimension] % 2:
+        raise ValueError(f"cannot halve shape {list(x.shape)} along dimension {dimension}")
+    first, second = x.chunk(2, dimension)
+    return first, second
+
+
+_RESERVED = reserved_names() | set(dir(Activation)) | {"_function", "_gated", "_names"}

@@ -1,0 +1,229 @@
+"""Programs: straight-line scalar code for an activation, its gradient and its second derivative.
+
+A program is what every target renders. It has three routines:
+
+    forward           y = f(x, p)
+    backward          dv = dy * df/dv            for every input and parameter v
+    double_backward   the gradient of sum_v wv*dv for dy and for every v, given weights wv
+
+Nothing is saved between them but the inputs and the parameters. Sub-expressions that occur twice
+are one step, because expressions are interned. What a parameter gets is its contribution at one
+element; a target sums it over the elements that share the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from actsearch.codegen.gradient import CLEAN, ZERO, differentiate
+from actsearch.codegen.guards import guard
+from actsearch.codegen.stable import stabilise
+from actsearch.grammar.evaluate import evaluate
+from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
+from actsearch.grammar.language import as_expression
+from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS
+
+DY = Parameter("∂y")
+"""The gradient of the loss for y; no user can write this name."""
+
+_WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
+
+Operand = int | float | Expression
+"""What a step works on: the number of an earlier step, a constant, or an argument."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One scalar operation: an operator of the table on operands."""
+
+    operator: str
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
+class Routine:
+    """Straight-line code.
+
+    Attributes:
+        name: "forward", "backward" or "double_backward".
+        arguments: the variables that it reads.
+        outputs: for each result what it is the value of, or the gradient for.
+        expressions: the results as expressions over the arguments.
+    """
+
+    name: str
+    arguments: tuple[Expression, ...]
+    outputs: tuple[str, ...]
+    expressions: tuple[Expression, ...]
+
+    @cached_property
+    def code(self) -> tuple[tuple[Step, ...], tuple[Operand, ...]]:
+        """The steps, in order, and where the results are."""
+        steps: list[Step] = []
+        place: dict[Expression, Operand] = {}
+        known: dict[tuple[str, tuple[Operand, ...]], int] = {}
+        for node in _postorder(self.expressions):
+            if isinstance(node, Number):
+                place[node] = float(node.value)
+            elif not isinstance(node, Apply):
+                place[node] = node
+            else:
+                operands = tuple(place[argument] for argument in node.arguments)
+                if all(isinstance(operand, float) for operand in operands):
+                    place[node] = float(evaluate(node, {}))  # inf or nan: `lower` did the rest
+                    continue
+                name = node.operator.name
+                if name in COMMUTATIVE and (name, operands[::-1]) in known:
+                    operands = operands[::-1]
+                place[node] = known.setdefault((name, operands), len(steps))
+                if place[node] == len(steps):
+                    steps.append(Step(name, operands))
+        return tuple(steps), tuple(place[result] for result in self.expressions)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The operations, each after those that it uses."""
+        return self.code[0]
+
+    @property
+    def results(self) -> tuple[Operand, ...]:
+        """Where each output is found."""
+        return self.code[1]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The scalar code of an activation.
+
+    Attributes:
+        expression: what the user wrote.
+        value: the same function in stable form, from which the gradients are derived.
+        inputs: "x", or "x" and "gate".
+        parameters: the trainable parameters.
+        forward, backward, double_backward: the routines.
+    """
+
+    expression: Expression
+    value: Expression
+    inputs: tuple[Input, ...]
+    parameters: tuple[Parameter, ...]
+    forward: Routine
+    backward: Routine
+    double_backward: Routine
+
+    @property
+    def variables(self) -> tuple[Input | Parameter, ...]:
+        """Inputs, then parameters."""
+        return (*self.inputs, *self.parameters)
+
+    def __str__(self) -> str:
+        from actsearch.codegen.targets.base import listing
+
+        return listing(self)
+
+
+def weight(variable: Input | Parameter) -> Parameter:
+    """What multiplies the gradient for `variable` in the double backward routine."""
+    return Parameter(f"∂∂{variable.name}")
+
+
+@lru_cache(maxsize=256)
+def program(expression: Expression) -> Program:
+    """The program of an activation, from its expression in stable form."""
+    value = stabilise(expression)
+    names = {node.name for node in expression.inputs}
+    inputs = (Input("x"), Input("gate")) if "gate" in names else (Input("x"),)
+    parameters = expression.parameters
+    variables: tuple[Input | Parameter, ...] = (*inputs, *parameters)
+    slopes = [CLEAN.build("mul", d, DY) for d in differentiate(value, variables)]
+    weights = [weight(variable) for variable in variables]
+    weighted: Expression = ZERO
+    for slope, factor in zip(slopes, weights, strict=True):
+        weighted = CLEAN.build("add", weighted, CLEAN.build("mul", slope, factor))
+    seconds = differentiate(weighted, (DY, *variables))
+    outputs = tuple(variable.name for variable in variables)
+
+    return Program(
+        expression,
+        value,
+        inputs,
+        parameters,
+        routine("forward", variables, ("y",), [value]),
+        routine("backward", (DY, *variables), outputs, slopes),
+        routine("double_backward", (*weights, DY, *variables), (DY.name, *outputs), seconds),
+    )
+
+
+def routine(
+    name: str,
+    arguments: tuple[Expression, ...],
+    outputs: tuple[str, ...],
+    results: Sequence[Expression],
+) -> Routine:
+    """A routine that computes `results`: in stable form, guarded, and lowered."""
+    guarded = guard([stabilise(result) for result in results])
+    return Routine(name, arguments, outputs, tuple(lower(result) for result in guarded))
+
+
+def lower(expression: str | Expression) -> Expression:
+    """The expression with constants computed and whole powers as products."""
+
+    def visit(
+        node: Expression, arguments: tuple[tuple[Expression, bool], ...]
+    ) -> tuple[Expression, bool]:
+        if not isinstance(node, Apply):
+            return node, isinstance(node, Number | Constant)
+        if all(constant for _, constant in arguments):
+            return node, True
+        operands = [_number(o) if constant else o for o, constant in arguments]
+        if node.operator.name == "where" and arguments[0][1]:
+            holds = bool(evaluate(arguments[0][0], {}, backend="mpmath")[()])
+            return operands[1 if holds else 2], arguments[1 if holds else 2][1]
+        if node.operator.name == "pow" and isinstance(operands[1], Number):
+            return _power(operands[0], operands[1]), False
+        return node.with_arguments(tuple(operands)), False
+
+    lowered, constant = as_expression(expression).fold(visit)
+    return _number(lowered) if constant else lowered
+
+
+@lru_cache(maxsize=4096)
+def _number(node: Expression) -> Expression:
+    """A constant expression as a float64, correctly rounded, where it has one."""
+    if isinstance(node, Number) or (isinstance(node, Apply) and node.operator.name in COMPARISONS):
+        return node
+    value = float(evaluate(node, {}, backend="mpmath")[()])
+    return Number(value) if abs(value) < float("inf") else node
+
+
+def _power(base: Expression, exponent: Number) -> Expression:
+    """A power with a fixed exponent, as products and roots where that is cheaper and exact."""
+    if exponent.value < 0:
+        return 1 / _power(base, Number(-exponent.value))
+    if exponent.value.denominator == 2 and exponent.value <= _WHOLE_POWERS:
+        root = Apply("sqrt", base)
+        whole = exponent.value - exponent.value % 1
+        return _power(base, Number(whole)) * root if whole else root
+    if exponent.value.denominator != 1 or exponent.value > _WHOLE_POWERS:
+        return Apply("pow", base, exponent)
+    if exponent.value == 0:
+        return Number(1)
+    product, square, rest = None, base, int(exponent.value)
+    while rest:
+        if rest % 2:
+            product = square if product is None else product * square
+        square, rest = (square * square, rest // 2) if rest > 1 else (square, 0)
+    assert product is not None
+    return product
+
+
+def _postorder(expressions: Sequence[Expression]) -> Iterator[Expression]:
+    """Every distinct node of several expressions once, operands first."""
+    seen: set[Expression] = set()
+    for expression in expressions:
+        for node in expression.postorder():
+            if node not in seen:
+                seen.add(node)
+                yield node

@@ -1,0 +1,156 @@
+"""Rewrite rules, written in the language: `"a + 0 -> a"` is a rule.
+
+In a rule `a` to `d` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive ones,
+`k` for a negative one.
+A rule looks at the top of an expression only; `Rules.build` is the constructor that applies them, so
+expressions that are built through it are clean from the leaves up, without a second pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+from actsearch.grammar.errors import BadNumber
+from actsearch.grammar.expression import Apply, Expression, Number, Parameter, call
+from actsearch.grammar.language import parse_template
+from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS
+
+FORMALS = ("a", "b", "c", "d", "m", "n", "p", "q", "k")
+_NUMBERS: Mapping[str, Callable[[Fraction], bool]] = {
+    "m": lambda value: True,
+    "n": lambda value: True,
+    "p": lambda value: value > 0,
+    "q": lambda value: value > 0,
+    "k": lambda value: value < 0,
+}
+_ARROW = re.compile("[-=]>")
+_LARGEST_EXPONENT = 64  # whole powers of numbers are computed up to here
+
+_FOLDS: Mapping[str, Callable[..., Fraction | bool]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "div": operator.truediv,
+    "abs": abs,
+    "max": max,
+    "min": min,
+    "relu": lambda value: max(value, Fraction(0)),
+    "sign": lambda value: Fraction((value > 0) - (value < 0)),
+}
+_COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
+    name: getattr(operator, name) for name in COMPARISONS
+}
+
+
+class Rules:
+    """An ordered list of rules; the first that matches is applied, again and again.
+
+    Args:
+        lines: the rules. In `"pattern -> result"` commutative operators match their operands in
+            either order; `"pattern => result"` matches in the order written.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        self._by_operator: dict[str, list[tuple[Expression, Expression]]] = {}
+        for line in lines:
+            sides = _ARROW.split(line)
+            left, right = (parse_template(side.strip(), FORMALS) for side in sides)
+            for pattern in _orders(left) if "->" in line else [left]:
+                assert isinstance(pattern, Apply), f"a rule rewrites an operator: {line}"
+                self._by_operator.setdefault(pattern.operator.name, []).append((pattern, right))
+
+    def build(self, name: str, *operands: Expression | int) -> Expression:
+        """`call(name, *operands)`, rewritten."""
+        arguments = tuple(o if isinstance(o, Expression) else Number(o) for o in operands)
+        folded = fold_numbers(name, arguments)
+        if folded is not None:
+            return folded
+        if all(isinstance(argument, Number) for argument in arguments):
+            return call(name, *arguments)
+        for pattern, result in self._by_operator.get(name, ()):
+            bound: dict[str, Expression] = {}
+            if all(map(_match, pattern.arguments, arguments, itertools.repeat(bound))):
+                return self.instantiate(result, bound)
+        return call(name, *arguments)
+
+    def instantiate(self, template: Expression, bound: Mapping[str, Expression]) -> Expression:
+        """A template with its formal arguments replaced, built by these rules."""
+        if isinstance(template, Parameter):
+            return bound[template.name]
+        if not isinstance(template, Apply):
+            return template
+        arguments = (self.instantiate(argument, bound) for argument in template.arguments)
+        return self.build(template.operator.name, *arguments)
+
+    def rebuild(self, expression: Expression) -> Expression:
+        """The expression built anew by these rules, operands first."""
+
+        def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
+            return self.build(node.operator.name, *arguments) if isinstance(node, Apply) else node
+
+        return expression.fold(visit)
+
+
+def fold_numbers(name: str, arguments: tuple[Expression, ...]) -> Expression | None:
+    """What an operator makes of numbers, where that is an exact decimal; else None."""
+    if name == "where":
+        return _fold_where(*arguments)
+    values = [argument.value for argument in arguments if isinstance(argument, Number)]
+    if len(values) != len(arguments):
+        return None
+    try:
+        if name in _FOLDS:
+            return Number(Fraction(_FOLDS[name](*values)))
+        if name == "pow" and values[1].denominator == 1 and abs(values[1]) <= _LARGEST_EXPONENT:
+            return Number(Fraction(values[0] ** int(values[1])))
+    except (BadNumber, ZeroDivisionError):
+        pass  # 1/3 has no finite decimal, 1/0 no value: they stay as they are written
+    return None
+
+
+def _fold_where(condition: Expression, left: Expression, right: Expression) -> Expression | None:
+    """`where` with equal branches, or with a comparison of numbers."""
+    if left is right:
+        return left
+    if isinstance(condition, Apply):
+        values = [side.value for side in condition.arguments if isinstance(side, Number)]
+        if len(values) == 2:
+            return left if _COMPARE[condition.operator.name](*values) else right
+    return None
+
+
+def _orders(pattern: Expression) -> list[Expression]:
+    """The pattern with the operands of its commutative operators in every order."""
+    if not isinstance(pattern, Apply):
+        return [pattern]
+    name = pattern.operator.name
+    choices = itertools.product(*(_orders(argument) for argument in pattern.arguments))
+    found: dict[Expression, None] = {}
+    for arguments in choices:
+        found[Apply(name, *arguments)] = None
+        if name in COMMUTATIVE:
+            found[Apply(name, *reversed(arguments))] = None
+    return list(found)
+
+
+def _match(pattern: Expression, node: Expression, bound: dict[str, Expression]) -> bool:
+    """Whether `node` has the shape of `pattern`; `bound` receives what its formals stand for."""
+    if isinstance(pattern, Parameter):
+        name = pattern.name
+        if name in bound:
+            return bound[name] is node
+        if name in _NUMBERS and not (isinstance(node, Number) and _NUMBERS[name](node.value)):
+            return False
+        bound[name] = node
+        return True
+    if not isinstance(pattern, Apply):
+        return pattern is node
+    if not isinstance(node, Apply) or node.operator is not pattern.operator:
+        return False
+    return all(map(_match, pattern.arguments, node.arguments, itertools.repeat(bound)))

@@ -1,0 +1,117 @@
+"""The targets: every kind of code that an activation can become.
+
+A target joins by adding a row to `TARGETS`. Rows name their module, which is imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actsearch.grammar.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from actsearch.codegen.program import Program
+
+
+class UnknownTarget(ValueError):
+    """A target that is not in the table; the message names the nearest one."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of code.
+
+    Its module has these functions:
+
+        source(program) -> str             the code, as a self-contained file
+        build(program) -> callable         f(*inputs, *parameters), differentiable; modules run it
+        write(program, path, num_parameters) -> None
+                                           the exported file, that runs without ActSearch
+        available() -> bool                whether this machine can run it
+
+    Attributes:
+        name: what users call it.
+        module: where the functions are.
+        suffix: of an exported file.
+        description: one line for people.
+        capabilities: what its functions support beyond values and gradients: "double backward",
+            "vmap", "torch.compile", "functorch", "export", "meta", "operator" (a registered
+            torch.library operator). The contract suite tests those that a row declares.
+    """
+
+    name: str
+    module: str
+    suffix: str
+    description: str
+    capabilities: frozenset[str]
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(import_module(self.module), name)
+        return function
+
+    def source(self, program: Program) -> str:
+        """The target's code, as the text of a self-contained file."""
+        text: str = self._function("source")(program)
+        return text
+
+    def build(self, program: Program) -> Callable[..., Any]:
+        """A differentiable function of the inputs and the parameters."""
+        function: Callable[..., Any] = self._function("build")(program)
+        return function
+
+    def write(self, program: Program, path: Path, num_parameters: int = 1) -> None:
+        """Write the exported file, with per-channel parameters of that size if it holds any."""
+        self._function("write")(program, path, num_parameters)
+
+    def available(self) -> bool:
+        """Whether this machine can run the target."""
+        return bool(self._function("available")())
+
+
+TARGETS: Mapping[str, Target] = {
+    row.name: row
+    for row in (
+        Target(
+            "torch",
+            "actsearch.codegen.targets.torch",
+            ".py",
+            "plain PyTorch source; composes with everything that PyTorch does",
+            frozenset(
+                {"double backward", "vmap", "functorch", "torch.compile", "export", "meta"}
+            ),
+        ),
+        Target(
+            "torchscript",
+            "actsearch.codegen.targets.torchscript",
+            ".pt",
+            "a scripted module of ATen operators, for processes without Python",
+            frozenset({"double backward", "meta"}),
+        ),
+    )
+}
+
+PREFERENCE = ("torch",)
+"""What `backend="auto"` tries, best first; the last one always works."""
+
+
+def target(name: str) -> Target:
+    """The row called `name`.
+
+    Raises:
+        UnknownTarget: there is none; the message proposes the nearest name.
+    """
+    try:
+        return TARGETS[name]
+    except KeyError:
+        listed = ", ".join(TARGETS)
+        hint = did_you_mean(str(name), TARGETS)
+        raise UnknownTarget(f"there is no target {name!r}; targets are {listed}{hint}") from None
+
+
+def best_target() -> Target:
+    """The first target in order of preference that this machine can run."""
+    return next(TARGETS[name] for name in PREFERENCE if TARGETS[name].available())

@@ -1,0 +1,130 @@
+"""The target `torchscript`: a scripted module of ATen operators, with the symbolic gradients.
+
+TorchScript has no autograd functions, so the gradients ride on a polynomial. With z a tensor whose
+value is 0 and whose derivative for x is 1,
+
+    y(z) = f + f'*z + f''/2*z**2
+
+has the value f, and its first and second derivatives are the symbolic ones, although autograd sees
+nothing but products of constants. With parameters it is the polynomial of all variables. Autograd
+through the plain formula would be shorter, but has the NaN of 0*inf at the ends of the line, and
+saves every intermediate result. An infinite second derivative counts as the largest finite number,
+since 0*inf would spoil the first; third derivatives are 0. Without gradients only f is computed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actsearch.codegen.gradient import differentiate
+from actsearch.codegen.program import Program, routine
+from actsearch.codegen.sources import load
+from actsearch.codegen.targets.torch import Source
+from actsearch.grammar.expression import Number
+
+_ZERO = '''
+
+def _zero(x: Tensor) -> Tensor:
+    """A tensor with value 0 and derivative 1 for x, even where x is infinite."""
+    z = x.clone()
+    z.detach().zero_()
+    return z
+
+
+def _finite(coefficient: Tensor) -> Tensor:
+    """A second derivative that can be multiplied by 0."""
+    return torch.nan_to_num(coefficient)
+'''
+
+
+def source(program: Program) -> str:
+    """A self-contained file; `torch.jit.script(Activation())` makes the module."""
+    return ScriptSource(program).text()
+
+
+def build(program: Program) -> Callable[..., Any]:
+    """The scripted function of the inputs and the parameters."""
+    import torch
+
+    with scripting():
+        function: Callable[..., Any] = torch.jit.script(load(source(program)).activation)
+    return function
+
+
+def write(program: Program, path: Path, num_parameters: int = 1) -> None:
+    """The scripted module, saved."""
+    import torch
+
+    module = load(source(program)).Activation
+    per_channel = any(parameter.scope == "per channel" for parameter in program.parameters)
+    with scripting():
+        scripted = torch.jit.script(module(num_parameters) if per_channel else module())
+        torch.jit.save(scripted, str(path))
+
+
+def available() -> bool:
+    """TorchScript is part of PyTorch."""
+    return True
+
+
+@contextmanager
+def scripting() -> Iterator[None]:
+    """Silence torch's notice that TorchScript is deprecated: the user asked for TorchScript."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*torch\.jit", DeprecationWarning)
+        yield
+
+
+class ScriptSource(Source):
+    """The parts of the file."""
+
+    head = Source.head.replace("from torch.autograd import Function\n", "") + _ZERO
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        variables = program.variables
+        slopes = differentiate(program.value, variables)
+        self.first = [f"f_{self.names[v]}" for v in variables]
+        self.second: dict[tuple[int, int], str] = {}
+        curvatures = []
+        for i, slope in enumerate(slopes):
+            for j, second in enumerate(differentiate(slope, variables[i:]), start=i):
+                if second is not Number(0):
+                    self.second[i, j] = f"f_{self.names[variables[i]]}_{self.names[variables[j]]}"
+                    curvatures.append(second)
+        outputs = ("y", *self.first, *self.second.values())
+        taylor = routine("taylor", variables, outputs, [program.value, *slopes, *curvatures])
+        self.routines = (program.forward, taylor)
+
+    def functions(self) -> str:
+        program = self.program
+        variables = program.variables
+        signature = ", ".join(f"{name}: Tensor" for name in self.variables)
+        plain = ", ".join(self.wide(variable) for variable in variables)
+        needed = " or ".join(f"{name}.requires_grad" for name in self.variables)
+        lines = ["", "", f"def activation({signature}) -> Tensor:"]
+        lines += ['    """y at every element; parameters have shape (1,) or, per channel, (C,)."""']
+        lines += [self.checks().strip("\n")]
+        lines += ["    wide = _wide(x)"]
+        lines += [f"    if not (torch.is_grad_enabled() and ({needed})):"]
+        lines += [f"        return _cast(_forward({plain}), x.dtype)"]
+        zeros = [f"z_{name}" for name in self.variables]
+        for variable, name, zero in zip(variables, self.variables, zeros, strict=True):
+            lines += [f"    w_{name} = {self.wide(variable)}", f"    {zero} = _zero(w_{name})"]
+        outputs = ", ".join(["y", *self.first, *self.second.values()])
+        values = ", ".join(f"w_{name}.detach()" for name in self.variables)
+        lines += [f"    {outputs} = _taylor({values})", "    with_gradient = torch.zeros_like(wide)"]
+        for i, (zero, slope) in enumerate(zip(zeros, self.first, strict=True)):
+            terms = [slope]
+            for j in range(i, len(variables)):
+                if (i, j) in self.second:
+                    factor = "0.5 * " if i == j else ""
+                    terms.append(f"_finite({self.second[i, j]}) * ({factor}{zeros[j]})")
+            lines.append(f"    with_gradient = with_gradient + {zero} * ({' + '.join(terms)})")
+        lines += ["    with_gradient.detach().copy_(y)"]
+        lines += ["    return _cast(with_gradient, x.dtype)", ""]
+        return "\n".join(lines)
