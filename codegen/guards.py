@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter, call
-from actsearch.grammar.operators import CONSTANTS
+from actsearch.grammar.operators import COMPARISONS, CONSTANTS
 
 Array = NDArray[Any]
 
@@ -33,7 +33,6 @@ LARGEST = float(np.finfo(np.float32).max)
 _THRESHOLDS = (LARGEST, 2.0**60, 2.0**30, 2.0**20, 1024.0, 80.0, 40.0, 16.0)
 _GATES = (-1.5, 0.5)  # what one input is while the other one runs along a ray
 _FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
-_ROUNDS = 12
 _BUDGET = 20_000  # node evaluations that repairs of one program may cost
 _SETTLED = 8  # points that must agree for a value to count as the limit
 _NEGLIGIBLE = 1e-30
@@ -51,15 +50,15 @@ def guard(expressions: Sequence[Expression]) -> list[Expression]:
         return list(expressions)
     trial = _Trial(frozenset(leaves))
     with np.errstate(all="ignore"):
-        return [_repaired(trial, expression) for expression in expressions]
+        return [_guarded(trial, expression) for expression in expressions]
 
 
 @lru_cache(maxsize=1)
 def _magnitudes() -> Array:
     """|x| along a ray, ascending."""
     small = [0.0, 1.5e-45, 1e-40, *(2.0**k for k in range(-126, -2, 12))]
-    large = [2.0**k for k in range(7, 128, 2)]
-    values = [*small, *np.arange(0.25, 128, 0.5), *large, LARGEST, np.inf]
+    large = [2.0**k for k in range(7, 128, 3)]
+    values = [*small, *np.arange(0.25, 128, 1.25), *large, LARGEST, np.inf]
     return np.float64(np.float32(values))
 
 
@@ -100,10 +99,14 @@ class _Trial:
     def value(self, root: Expression, single: bool) -> Array:
         """An expression at the probe points, in simulated float32 or in float64."""
         known = self.single if single else self.exact
-        if root not in known:
-            for node in root.postorder():
-                if node not in known:
-                    known[node] = self._value(node, known, single)
+        if root in known:
+            return known[root]
+        if all(argument in known for argument in root.arguments):
+            known[root] = self._value(root, known, single)
+            return known[root]
+        for node in root.postorder():
+            if node not in known:
+                known[node] = self._value(node, known, single)
         return known[root]
 
     def _value(self, node: Expression, known: dict[Expression, Array], single: bool) -> Array:
@@ -129,15 +132,18 @@ class _Trial:
         values[np.abs(values) > LARGEST] *= np.inf
         return values
 
-    def badness(self, root: Expression, expected: Array) -> tuple[int, int, Array]:
-        """How many values should be finite and are not, how many are wrong; where the first are."""
-        values = np.broadcast_to(self.value(root, single=True), expected.shape)
-        wanted = np.isfinite(expected)
-        lost = (wanted & ~np.isfinite(values)) | (np.isinf(expected) & np.isnan(values))
+    def lost(self, node: Expression, expected: Array) -> Array:
+        """Where float32 has no value, or infinity, for something that it could hold."""
+        values = self.value(node, single=True)
+        missing = np.isfinite(expected) & ~np.isfinite(values)
+        return np.asarray(missing | (np.isinf(expected) & np.isnan(values)))
+
+    def wrong(self, node: Expression, expected: Array) -> Array:
+        """Where float32 has a value that is not even roughly right."""
+        values = self.value(node, single=True)
         error = np.abs(values - expected)
-        wrong = wanted & ~lost & (error > 0.1 * np.abs(expected) + _NEGLIGIBLE)
-        wrong |= np.isinf(expected) & ~lost & (values != expected)
-        return int(lost.sum()), int(wrong.sum()), lost
+        far = np.isfinite(expected) & (error > 0.1 * np.abs(expected) + _NEGLIGIBLE)
+        return np.asarray(far | (np.isinf(expected) & (values != expected)))
 
 
 def _continue(row: Array) -> None:
@@ -159,61 +165,52 @@ def _continue(row: Array) -> None:
         row[first:] = np.sign(last[-1]) * np.inf
 
 
-def _repaired(trial: _Trial, root: Expression) -> Expression:
-    """An expression with the best repairs found, one operation at a time."""
-    if not isinstance(root, Apply):
+def _guarded(trial: _Trial, root: Expression) -> Expression:
+    """An expression, with the operations repaired that lose values which it needs."""
+    lost = trial.lost(root, trial.expected(root))
+    if not lost.any():
         return root
-    expected = trial.expected(root)
-    lost, wrong, where = trial.badness(root, expected)
     limit = trial.spent + _BUDGET
-    for _ in range(_ROUNDS):
-        if not lost or trial.spent > limit:
-            break
-        best = None
-        for candidate in _candidates(trial, root, where):
-            scores = trial.badness(candidate, expected)
-            if (scores[0], scores[1] + scores[0]) < (lost, wrong + lost) and (
-                best is None or scores[:2] < best[1][:2]
-            ):
-                best = candidate, scores
-                if not scores[0] and scores[1] <= wrong:
-                    break
-            if trial.spent > limit:
+
+    def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
+        if not isinstance(node, Apply):
+            return node
+        built = call(node.operator.name, *arguments)
+        if node.operator.name in COMPARISONS or trial.spent > limit:
+            return built
+        expected = trial.expected(node)
+        where = trial.lost(built, expected) & lost
+        return _best_form(trial, built, expected, where) if where.any() else built
+
+    return root.fold(visit)
+
+
+def _best_form(
+    trial: _Trial, node: Expression, expected: Array, where: Array
+) -> Expression:
+    """The form of an operation that loses the fewest values; the first that loses none."""
+    was_lost, was_wrong = trial.lost(node, expected), trial.wrong(node, expected)
+    best, score = node, (int(was_lost.sum()), 0)
+    for form in _forms(trial, node, where):
+        wrong = trial.wrong(form, expected)
+        if (wrong & ~was_wrong & ~was_lost).any():
+            continue
+        new_score = int(trial.lost(form, expected).sum()), int(wrong.sum())
+        if new_score < score and new_score[0] < int(was_lost.sum()):
+            best, score = form, new_score
+            if score == (0, 0):
                 break
-        if best is None:
-            break
-        root, (lost, wrong, where) = best
-    return root
+    return best
 
 
-def _candidates(trial: _Trial, root: Expression, where: Array) -> Iterator[Expression]:
-    """The expression with one operation in another form, cheap forms first."""
-    origin = _origin(trial, root, where)
-    for node in root.postorder():
-        for form in _reassociated(node):
-            yield root.substitute({node: form})
-    if origin is None:
-        return
-    if origin.operator.name == "mul":
-        for factor in origin.arguments:
-            form = call("where", Apply("eq", factor, Number(0)), Number(0), origin)
-            yield root.substitute({origin: form})
+def _forms(trial: _Trial, node: Expression, where: Array) -> Iterator[Expression]:
+    """Other forms of one operation, cheap ones first."""
+    yield from _reassociated(node)
+    if isinstance(node, Apply) and node.operator.name == "mul":
+        for factor in node.arguments:
+            yield call("where", Apply("eq", factor, Number(0)), Number(0), node)
     for threshold in _THRESHOLDS:
-        for form in _clamped(trial, origin, where, threshold):
-            yield root.substitute({origin: form})
-
-
-def _origin(trial: _Trial, root: Expression, where: Array) -> Apply | None:
-    """The first operation that makes a value that is lost out of values that are not."""
-    for node in root.postorder():
-        if isinstance(node, Apply):
-            lost = where & ~np.isfinite(trial.value(node, single=True))
-            for argument in node.arguments:
-                value = trial.value(argument, single=True)
-                lost &= ~np.isnan(value)
-            if lost.any() and np.isnan(trial.value(node, single=True) * np.ones(where.shape))[lost].any():
-                return node
-    return None
+        yield from _clamped(trial, node, where, threshold)
 
 
 def _reassociated(node: Expression) -> Iterator[Expression]:

@@ -145,26 +145,24 @@ def program(expression: Expression) -> Program:
     seconds = differentiate(weighted, (DY, *variables))
     outputs = tuple(variable.name for variable in variables)
 
+    y, *rest = prepared([value, *slopes, *seconds])
+    first, second = rest[: len(slopes)], rest[len(slopes) :]
     return Program(
         expression,
         value,
         inputs,
         parameters,
-        routine("forward", variables, ("y",), [value]),
-        routine("backward", (DY, *variables), outputs, slopes),
-        routine("double_backward", (*weights, DY, *variables), (DY.name, *outputs), seconds),
+        Routine("forward", variables, ("y",), (y,)),
+        Routine("backward", (DY, *variables), outputs, tuple(first)),
+        Routine(
+            "double_backward", (*weights, DY, *variables), (DY.name, *outputs), tuple(second)
+        ),
     )
 
 
-def routine(
-    name: str,
-    arguments: tuple[Expression, ...],
-    outputs: tuple[str, ...],
-    results: Sequence[Expression],
-) -> Routine:
-    """A routine that computes `results`: in stable form, guarded, and lowered."""
-    guarded = guard([stabilise(result) for result in results])
-    return Routine(name, arguments, outputs, tuple(lower(result) for result in guarded))
+def prepared(expressions: Sequence[Expression]) -> list[Expression]:
+    """Results of routines in stable form, guarded, and lowered."""
+    return [lower(guarded) for guarded in guard([stabilise(result) for result in expressions])]
 
 
 def lower(expression: str | Expression) -> Expression:

@@ -14,7 +14,9 @@ from importlib import resources
 
 from actsearch.grammar.expression import Expression
 
-XX\s*"(?P<text>[^"]+)"\s*->\s*(?P<name>\w+)\s*//\s*(?P<title>.+?)\s*$')
+_LINE = re.compile(
+    r'^\s*(start:|\|)\s*"(?P<text>[^"]+)"\s*->\s*(?P<name>\w+)\s*//\s*(?P<title>.+?)\s*$'
+)
 
 
 @dataclass(frozen=True)

@@ -138,11 +138,10 @@ def _view(x: Floats, y: Floats) -> tuple[float, float]:
     finite = y[np.isfinite(y)]
     if not len(finite):
         return -1.0, 1.0
-    core = y[np.isfinite(y) & (np.abs(x) <= _CORE)]
-    if not len(core):
-        core = finite
-    low, high = (float(q) for q in np.percentile(core, [4, 96]))
-    low, high = min(low, 0.0), max(high, 0.0)
+    low, high = _reach(y[np.isfinite(y) & (np.abs(x) <= _CORE)], finite)
+    near = _reach(y[np.isfinite(y) & (np.abs(x) <= 1)], finite)
+    if high - low > 100 * (near[1] - near[0]) > 0:
+        low, high = near
     reach = max(high - low, 1e-9)
     full_low, full_high = min(float(finite.min()), 0.0), max(float(finite.max()), 0.0)
     if full_high - full_low <= 5 * reach:
@@ -153,3 +152,9 @@ def _view(x: Floats, y: Floats) -> tuple[float, float]:
         low, high = low - 1.0, high + 1.0
     margin = 0.06 * (high - low)
     return low - margin, high + margin
+
+
+def _reach(core: Floats, otherwise: Floats) -> tuple[float, float]:
+    """The interval that holds 0 and nearly all of `core`, but not its poles."""
+    low, high = np.percentile(core if len(core) else otherwise, [4, 96])
+    return min(float(low), 0.0), max(float(high), 0.0)

@@ -88,17 +88,20 @@ class ThroughAutograd:
         self.slopes = [cast("Tensor", p.grad) for p in module.parameters()]
 
     def forward(self, z: Tensor) -> Tensor:
+        """As `Direct.forward`."""
         with torch.enable_grad():
             self.z = z.requires_grad_()
             self.value: Tensor = self.module(z)
         return self.value.detach()
 
     def backward(self, dy: Tensor) -> Tensor:
+        """As `Direct.backward`; a constant has the gradient 0."""
         for slope in self.slopes:
             slope.zero_()
         if self.value.requires_grad:
             torch.autograd.backward(self.value, dy)
-        return torch.zeros_like(self.z) if self.z.grad is None else self.z.grad
+        dz: Tensor | None = self.z.grad
+        return torch.zeros_like(self.z) if dz is None else dz
 
 
 def differentiated(module: nn.Module) -> Direct | ThroughAutograd:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from actsearch.codegen.gradient import differentiate
-from actsearch.codegen.program import Program, routine
+from actsearch.codegen.program import Program, Routine, prepared
 from actsearch.codegen.sources import load
 from actsearch.codegen.targets.torch import Source
 from actsearch.grammar.expression import Number
@@ -97,8 +97,8 @@ class ScriptSource(Source):
                     self.second[i, j] = f"f_{self.names[variables[i]]}_{self.names[variables[j]]}"
                     curvatures.append(second)
         outputs = ("y", *self.first, *self.second.values())
-        taylor = routine("taylor", variables, outputs, [program.value, *slopes, *curvatures])
-        self.routines = (program.forward, taylor)
+        results = tuple(prepared([program.value, *slopes, *curvatures]))
+        self.routines = (program.forward, Routine("taylor", variables, outputs, results))
 
     def functions(self) -> str:
         program = self.program

@@ -1,5 +1,4 @@
-"""The contract of a task, held by every embedded one; tasks on the user's files are further down
-the road of the same code (see test_tasks_image_files)."""
+"""The contract of a task, held by every embedded one, and what users can do wrong with tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ SWISH = "x*sigmoid(beta*x); beta = 1.0 per channel lr 0.01"
 
 
 @pytest.fixture(params=EMBEDDED)
-def embedded(request: pytest.FixtureRequest) -> Iterator[Task]:
+def embedded(request: pytest.FixtureRequest) -> Task:
     return task(request.param, steps=20)
 
 
@@ -39,6 +37,11 @@ class Plain:
 
     def __call__(self, channels: int) -> nn.Module:
         return self.module()
+
+
+def child(subject: Task, activation: Plain, split: str = "validation") -> ChildResult:
+    """A child of a hand-written activation."""
+    return train_with(subject, subject.recipe, activation, seed=0, split=split, device=CPU)
 
 
 # ---------------------------------------------------------------------------------- data
@@ -189,7 +192,7 @@ def poison(at: int, backward: bool) -> Plain:
 
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
-            value: Tensor = Function.apply(x, self.calls >= at)
+            value: Tensor = Function.apply(x, self.calls >= at)  # type: ignore[no-untyped-call]
             return value
 
     return Plain(Poisoned)
@@ -199,18 +202,15 @@ def poison(at: int, backward: bool) -> Plain:
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
 def test_the_first_bad_step_is_named(name: str, step: int) -> None:
     subject = task(name, steps=70, batch_size=8)
-    run = {"seed": 0, "split": "validation", "device": CPU}
-    result = train_with(subject, subject.recipe, poison(step, backward=False), **run)
+    result = child(subject, poison(step, backward=False))
     assert result.reason == f"loss is nan at step {step}"
-    result = train_with(subject, subject.recipe, poison(step, backward=True), **run)
+    result = child(subject, poison(step, backward=True))
     assert result.reason == f"gradient of layer1.weight is not finite at step {step}"
 
 
 def test_a_child_that_fails_only_when_measured() -> None:
     subject = task("digits-mlp", steps=70, batch_size=8)
-    result = train_with(
-        subject, subject.recipe, poison(71, False), seed=0, split="test", device=CPU
-    )
+    result = child(subject, poison(71, backward=False), split="test")
     assert result.reason == "test loss is nan"
     assert result.metric is None
     assert len(result.curve) == 18
@@ -234,12 +234,11 @@ def test_an_activation_that_raises_is_a_failure_but_the_machine_is_not() -> None
         error = torch.OutOfMemoryError("no memory left")
 
     subject = task("digits-mlp", steps=2)
-    run = {"seed": 0, "split": "validation", "device": CPU}
-    result = train_with(subject, subject.recipe, Plain(Raises), **run)
+    result = child(subject, Plain(Raises))
     assert result.reason == "RuntimeError: shapes do not match"
     assert result.curve == ()
     with pytest.raises(torch.OutOfMemoryError):
-        train_with(subject, subject.recipe, Plain(OutOfMemory), **run)
+        child(subject, Plain(OutOfMemory))
 
 
 # ---------------------------------------------------------------------------------- usage

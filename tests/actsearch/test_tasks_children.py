@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from actsearch.grammar import parse
 from actsearch.tasks import TaskError
-from actsearch.tasks.children import CHILDREN, Generated, build_child
+from actsearch.tasks.children import CHILDREN, Generated, Transformer, build_child
 
 
 class PerChannel(nn.Module):
@@ -99,9 +99,9 @@ def test_generated_activations_fit_every_child(name: str) -> None:
 
 
 def test_the_transformer_reads_signals_and_patches() -> None:
-    signal = build_child("transformer", (40,), 10, 8, MakeReLU())
+    signal = Transformer((40,), 10, 8, MakeReLU())
     assert signal.tokens(torch.arange(80.0).view(2, 40))[1, 0].tolist() == [40, 41, 42, 43]
-    images = build_child("transformer", (1, 8, 8), 10, 8, MakeReLU())
+    images = Transformer((1, 8, 8), 10, 8, MakeReLU())
     patch = images.tokens(torch.arange(64.0).view(1, 1, 8, 8))[0, 5]
     assert patch.tolist() == [18, 19, 26, 27]
     for shape, width in (((40,), 6), ((41,), 8), ((3, 18, 16), 8)):
