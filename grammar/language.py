@@ -34,6 +34,7 @@ from actsearch.grammar.operators import (
     FORMALS,
     OPERATORS,
 )
+from actsearch.grammar.parsing import END, BadCharacter, BadToken, LalrParser
 
 MAX_LENGTH = 1_000_000
 """The longest text that is parsed, in characters."""
@@ -149,17 +150,11 @@ class _Parser:
             return cls._instance
 
     def __init__(self) -> None:
-        from lark import Lark
-
         grammar = resources.files("actsearch.grammar").joinpath("activation.lark").read_text("utf8")
         self._builder = _Builder()
-        self._lark = Lark(
-            grammar, parser="lalr", lexer="contextual", transformer=self._builder.as_transformer()
-        )
+        self._tables = LalrParser(grammar, self._builder.as_transformer())
 
     def parse(self, text: str, meaning: _Meaning) -> Expression:
-        from lark import exceptions
-
         if len(text) > MAX_LENGTH:
             raise errors.TextTooLong(
                 f"an expression has at most {MAX_LENGTH:,} characters, not {len(text):,}"
@@ -171,10 +166,10 @@ class _Parser:
         with self._lock:
             outer, self._builder.meaning = self._builder.meaning, meaning
             try:
-                return self._lark.parse(text)  # type: ignore[return-value]
-            except exceptions.UnexpectedCharacters as error:
-                raise _unexpected_character(text, error.pos_in_stream or 0) from None
-            except exceptions.UnexpectedToken as error:
+                return self._tables.parse(text)  # type: ignore[no-any-return]
+            except BadCharacter as error:
+                raise _unexpected_character(text, error.position) from None
+            except BadToken as error:
                 check_parentheses(text)
                 raise _unexpected_token(text, error) from None
             finally:
@@ -190,17 +185,16 @@ def _unexpected_character(text: str, position: int) -> errors.ExpressionError:
     )
 
 
-def _unexpected_token(text: str, error: Any) -> errors.ExpressionError:
-    token = error.token
-    at_end = token.type == "$END"
-    position = len(text.rstrip()) if at_end else token.start_pos
-    if token.type == "COMPARISON":
+def _unexpected_token(text: str, error: BadToken) -> errors.ExpressionError:
+    at_end = error.kind == END
+    position = len(text.rstrip()) if at_end else error.position
+    if error.kind == "COMPARISON":
         return errors.MisplacedComparison(
             "a comparison stands only as the first argument of where(comparison, a, b)",
             text,
             position,
         )
-    found = "the text ends here" if at_end else f"unexpected {str(token)[:40]!r}"
+    found = "the text ends here" if at_end else f"unexpected {error.text[:40]!r}"
     expected = sorted({_EXPECTATIONS[t] for t in error.expected if t in _EXPECTATIONS})
     if error.expected & _OPERATOR_TOKENS and "'('" not in expected:
         expected.insert(0, "an operator")
