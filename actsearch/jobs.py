@@ -85,11 +85,11 @@ def failed(job: Job, reason: str, seconds: float = 0.0) -> ChildResult:
 
 
 def warm_up(task: Task) -> None:
-    """Load what every training needs: torch, and the task's data if it has a loader."""
-    import torch  # noqa: F401
-
+    """Load what every training needs: torch and the data, where the task loads data."""
     load = getattr(task, "load", None)
     if load is not None:
+        import torch  # noqa: F401
+
         load()
 
 

@@ -74,8 +74,9 @@ def row(
 
     Returns:
         expression; kind ("candidate" or "baseline"); mean metric over the seeds that succeeded and
-        its standard error s/sqrt(n) (None below two); how many seeds succeeded and failed; split;
-        validation (the metric that the search saw); trial (its number, None for a baseline).
+        its standard error s/sqrt(n) (None below two); how many seeds succeeded and failed; metrics
+        (by seed: children of equal seed are paired); split; validation (the metric that the search
+        saw); trial (its number, None for a baseline).
     """
     metrics = [t.metric for t in trainings if t.metric is not None]
     return {
@@ -85,6 +86,7 @@ def row(
         "stderr": standard_error(metrics),
         "seeds": len(metrics),
         "failed": sum(t.state == "failed" for t in trainings),
+        "metrics": {t.seed: t.metric for t in trainings if t.metric is not None},
         "split": trainings[0].split,
         "validation": validation,
         "trial": trial,

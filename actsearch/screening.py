@@ -61,7 +61,7 @@ def exclusion(expression: Expression, names: Collection[str]) -> str | None:
 
 def _values(expression: Expression, parameters: dict[str, float]) -> NDArray[np.float64]:
     with np.errstate(all="ignore"):
-        values = evaluate_numpy(expression, {"x": _GRID, **parameters})
+        values = evaluate_numpy(expression, {"x": _GRID, "gate": _GRID[::-1], **parameters})
     return np.broadcast_to(values, _GRID.shape)
 
 

@@ -23,7 +23,7 @@ from actsearch.grammar import space as make_space
 from actsearch.grammar.errors import UsageError
 from actsearch.run_directory import exclusive, new_run, refuse_existing
 from actsearch.screening import EXCLUSIONS, check_exclusions
-from actsearch.store import Store, Trial
+from actsearch.store import Store, Training, Trial
 from actsearch.study_run import Progress, StudyRun, task_spec
 
 __all__ = ["Progress", "Study", "search"]
@@ -233,6 +233,14 @@ class Study:
         """
         return [_trial_data(trial) for trial in self._store.trials()]
 
+    def trainings(self, stage: str) -> list[dict[str, Any]]:
+        """The children trained in a stage, "baseline", "search" or "retest", as plain data.
+
+        Returns:
+            trial (None for a baseline), expression, split, and what `trials` says of a training.
+        """
+        return [_training_data(training) for training in self._store.trainings(stage)]
+
     def leaderboard(self, limit: int = 10) -> list[dict[str, Any]]:
         """The best candidates and the baselines, best first, as `actsearch.protocol.row` has them.
 
@@ -295,7 +303,7 @@ def _versions() -> dict[str, str]:
 
 def _trial_data(trial: Trial) -> dict[str, Any]:
     trained = trial.decision == "train"
-    hidden = ("id", "stage", "trial", "expression", "split", "losses")
+    hidden = ("trial", "expression", "split")
     return {
         "number": trial.number,
         "index": trial.index,
@@ -309,7 +317,12 @@ def _trial_data(trial: Trial) -> dict[str, Any]:
         "source": None if trial.source is None else trial.source.number,
         "certificate": trial.certificate,
         "trainings": [
-            {key: value for key, value in asdict(t).items() if key not in hidden}
+            {key: value for key, value in _training_data(t).items() if key not in hidden}
             for t in trial.trainings
         ],
     }
+
+
+def _training_data(training: Training) -> dict[str, Any]:
+    hidden = ("id", "stage", "losses")
+    return {key: value for key, value in asdict(training).items() if key not in hidden}

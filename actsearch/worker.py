@@ -27,9 +27,6 @@ def main() -> None:
     from actsearch.tasks import TaskError
 
     try:
-        import torch
-
-        torch.set_num_threads(1)
         spec = TaskSpec(**json.loads(lines.get()))
         task = spec.make()
         warm_up(task)

@@ -73,8 +73,8 @@ _TANGENTS = {
     for name, text in {
         "where": "where(a, db, dc)",
         "relu": "where(a > 0, da, 0)",
-        "max": "where(a > b, da, where(a < b, db, (da + db)/2))",
-        "min": "where(a < b, da, where(a > b, db, (da + db)/2))",
+        "max": "where(a > b, da, where(a < b, db, 0.5*da + 0.5*db))",
+        "min": "where(a < b, da, where(a > b, db, 0.5*da + 0.5*db))",
         "div": "da/b - a/b*(db/b)",  # b**2 would overflow long before the quotient does
     }.items()
 }

@@ -5,7 +5,7 @@ numbers to infinity, and compared with float64, continued to the ends of the lin
 gives NaN. Where a value that should be finite is not, the operation where it went wrong gets other
 forms, and the one that leaves the fewest bad points is kept:
 
-    a*b*c     in another order                 (x*x overflows, x*exp(-x) does not)
+    a*b*c     one of the forms of `FORMS`      (x*x overflows, x*exp(-x) does not)
     a*b       where(a == 0, 0, a*b)            (a factor that vanishes faster than the other grows)
     f(x)      f(max(x, -T)), f(min(x, T))      (a function that is constant in floats beyond T)
 
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actsearch.codegen.gradient import CLEAN
+from actsearch.codegen.rewriting import Rules
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter, call
 from actsearch.grammar.operators import COMPARISONS, CONSTANTS
@@ -30,25 +32,41 @@ from actsearch.grammar.operators import COMPARISONS, CONSTANTS
 Array = NDArray[Any]
 
 LARGEST = float(np.finfo(np.float32).max)
+FORMS = Rules(
+    # another order: x*x overflows where x*exp(-x) does not
+    "a*b*c -> a*(b*c)",
+    "a*b/c -> a*(b/c)",
+    "a/b*c -> a*(c/b)",
+    # an exponential that overflows where its product with another factor does not
+    "exp(a)*b -> exp(a/2)*b*exp(a/2)",
+    "exp(a)/b -> exp(a/2)/b*exp(a/2)",
+    "exp(a) - b -> 2*(exp(a - log(2)) - 0.5*b)",
+    "b - exp(a) -> 2*(0.5*b - exp(a - log(2)))",
+    "sinh(a)*b -> where(abs(a) < 80, sinh(a)*b, sign(a)/2*exp(abs(a)/2)*b*exp(abs(a)/2))",
+    "sinh(a)/b -> where(abs(a) < 80, sinh(a)/b, sign(a)/2*exp(abs(a)/2)/b*exp(abs(a)/2))",
+    "cosh(a)*b -> where(abs(a) < 80, cosh(a)*b, exp(abs(a)/2)/2*b*exp(abs(a)/2))",
+    "cosh(a)/b -> where(abs(a) < 80, cosh(a)/b, exp(abs(a)/2)/2/b*exp(abs(a)/2))",
+)
+"""Forms of a product or a quotient that are tried where it loses values."""
+
 _THRESHOLDS = (LARGEST, 2.0**60, 2.0**30, 2.0**20, 1024.0, 80.0, 40.0, 16.0)
 _GATES = (-1.5, 0.5)  # what one input is while the other one runs along a ray
 _FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
-_BUDGET = 20_000  # node evaluations that repairs of one program may cost
+_ROUNDS = 4
+_LARGEST_FORM = 200  # nodes; an operation over more of them is left as it is
+_LARGEST_PROGRAM = 2_000  # nodes; a larger one is not measured at all
+_BUDGET = 20_000  # nodes that the repairs of one expression may look at
 _SETTLED = 8  # points that must agree for a value to count as the limit
 _NEGLIGIBLE = 1e-30
 
 
 def guard(expressions: Sequence[Expression]) -> list[Expression]:
     """The expressions with guards where float32 needs them; they compute the same functions."""
-    leaves = {
-        leaf
-        for expression in expressions
-        for leaf in expression.postorder()
-        if isinstance(leaf, Input | Parameter)
-    }
-    if not any(isinstance(leaf, Input) for leaf in leaves):
+    nodes = {node for expression in expressions for node in expression.postorder()}
+    leaves = frozenset(node for node in nodes if isinstance(node, Input | Parameter))
+    if len(nodes) > _LARGEST_PROGRAM or not any(isinstance(leaf, Input) for leaf in leaves):
         return list(expressions)
-    trial = _Trial(frozenset(leaves))
+    trial = _Trial(leaves)
     with np.errstate(all="ignore"):
         return [_guarded(trial, expression) for expression in expressions]
 
@@ -59,7 +77,7 @@ def _magnitudes() -> Array:
     small = [0.0, 1.5e-45, 1e-40, *(2.0**k for k in range(-126, -2, 12))]
     large = [2.0**k for k in range(7, 128, 3)]
     values = [*small, *np.arange(0.25, 128, 1.25), *large, LARGEST, np.inf]
-    return np.float64(np.float32(values))
+    return np.asarray(values, np.float32).astype(np.float64)
 
 
 @dataclass
@@ -90,8 +108,8 @@ class _Trial:
                         rows.append(row)
         width = len(_magnitudes())
         return {
-            leaf: np.float64(
-                np.float32([np.broadcast_to(np.asarray(row[leaf]), width) for row in rows])
+            leaf: np.array([np.broadcast_to(row[leaf], width) for row in rows], np.float32).astype(
+                np.float64
             )
             for leaf in self.leaves
         }
@@ -114,9 +132,9 @@ class _Trial:
         if isinstance(node, Apply):
             value = np.asarray(apply_numpy(node.operator.name, *(known[a] for a in node.arguments)))
         elif isinstance(node, Number):
-            value = np.float64(float(node.value))
+            value = np.array(float(node.value))
         elif isinstance(node, Constant):
-            value = np.float64(CONSTANTS[node.name])
+            value = np.array(CONSTANTS[node.name])
         else:
             return self.points[node]
         if single and value.dtype != bool:
@@ -180,52 +198,46 @@ def _guarded(trial: _Trial, root: Expression) -> Expression:
             return built
         expected = trial.expected(node)
         where = trial.lost(built, expected) & lost
+        for argument in built.arguments:  # what came in lost was lost before
+            where &= ~np.isnan(trial.value(argument, single=True))
         return _best_form(trial, built, expected, where) if where.any() else built
 
     return root.fold(visit)
 
 
-def _best_form(
-    trial: _Trial, node: Expression, expected: Array, where: Array
-) -> Expression:
-    """The form of an operation that loses the fewest values; the first that loses none."""
-    was_lost, was_wrong = trial.lost(node, expected), trial.wrong(node, expected)
-    best, score = node, (int(was_lost.sum()), 0)
-    for form in _forms(trial, node, where):
-        wrong = trial.wrong(form, expected)
-        if (wrong & ~was_wrong & ~was_lost).any():
-            continue
-        new_score = int(trial.lost(form, expected).sum()), int(wrong.sum())
-        if new_score < score and new_score[0] < int(was_lost.sum()):
-            best, score = form, new_score
-            if score == (0, 0):
-                break
-    return best
+def _best_form(trial: _Trial, node: Expression, expected: Array, where: Array) -> Expression:
+    """The operation, put into forms that lose fewer and fewer values, until none is lost."""
+    if node.size > _LARGEST_FORM:
+        return node
+    for _ in range(_ROUNDS):
+        was_lost, was_wrong = trial.lost(node, expected), trial.wrong(node, expected)
+        if not (was_lost & where).any():
+            break
+        best, score = node, (int(was_lost.sum()), 0)
+        for form in _forms(trial, node, was_lost & where):
+            trial.spent += form.size
+            wrong = trial.wrong(form, expected)
+            if (wrong & ~was_wrong & ~was_lost).any():
+                continue
+            new_score = int(trial.lost(form, expected).sum()), int(wrong.sum())
+            if new_score < score and new_score[0] < int(was_lost.sum()):
+                best, score = form, new_score
+                if score == (0, 0):
+                    break
+        if best is node:
+            break
+        node = best
+    return node
 
 
 def _forms(trial: _Trial, node: Expression, where: Array) -> Iterator[Expression]:
     """Other forms of one operation, cheap ones first."""
-    yield from _reassociated(node)
+    yield from FORMS.results(node, CLEAN)
     if isinstance(node, Apply) and node.operator.name == "mul":
         for factor in node.arguments:
             yield call("where", Apply("eq", factor, Number(0)), Number(0), node)
     for threshold in _THRESHOLDS:
         yield from _clamped(trial, node, where, threshold)
-
-
-def _reassociated(node: Expression) -> Iterator[Expression]:
-    """Products and quotients of three, in another order."""
-    if not isinstance(node, Apply) or node.operator.name not in ("mul", "div"):
-        return
-    left, right = node.arguments
-    outer = node.operator.name
-    for inner, other in ((left, right), (right, left)) if outer == "mul" else ((left, right),):
-        if isinstance(inner, Apply) and inner.operator.name == "mul":
-            a, b = inner.arguments
-            yield a * call(outer, b, other)
-            yield b * call(outer, a, other)
-        if isinstance(inner, Apply) and inner.operator.name == "div" and outer == "mul":
-            yield inner.arguments[0] * (other / inner.arguments[1])
 
 
 def _clamped(

@@ -108,9 +108,7 @@ class Activation(nn.Module):
         function = getattr(self._function, "gradients", None)
         return None if function is None else partial(self._gradients, function)
 
-    def _gradients(
-        self, function: Callable[..., Any], dy: Tensor, x: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _gradients(self, function: Callable[..., Any], dy: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         parameters = [getattr(self, name) for name in self._names]
         inputs = _halves(x, self.split_dimension) if self._gated else (x,)
         with torch.no_grad():
@@ -134,7 +132,7 @@ class Activation(nn.Module):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._build()
 
 

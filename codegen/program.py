@@ -154,9 +154,7 @@ def program(expression: Expression) -> Program:
         parameters,
         Routine("forward", variables, ("y",), (y,)),
         Routine("backward", (DY, *variables), outputs, tuple(first)),
-        Routine(
-            "double_backward", (*weights, DY, *variables), (DY.name, *outputs), tuple(second)
-        ),
+        Routine("double_backward", (*weights, DY, *variables), (DY.name, *outputs), tuple(second)),
     )
 
 

@@ -1,9 +1,8 @@
 """Rewrite rules, written in the language: `"a + 0 -> a"` is a rule.
 
-In a rule `a` to `d` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive ones,
-`k` for a negative one.
-A rule looks at the top of an expression only; `Rules.build` is the constructor that applies them, so
-expressions that are built through it are clean from the leaves up, without a second pass.
+In a rule `a` to `d` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive
+ones, `k` for a negative one. A rule looks at the top of an expression only; `Rules.build` is the
+constructor that applies them, so that expressions are clean from the leaves up, in one pass.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
 from actsearch.grammar.errors import BadNumber
@@ -78,6 +77,14 @@ class Rules:
             if all(map(_match, pattern.arguments, arguments, itertools.repeat(bound))):
                 return self.instantiate(result, bound)
         return call(name, *arguments)
+
+    def results(self, node: Expression, constructor: Rules) -> Iterator[Expression]:
+        """What each rule that matches the top of `node` makes of it, once, by another's rules."""
+        if isinstance(node, Apply):
+            for pattern, result in self._by_operator.get(node.operator.name, ()):
+                bound: dict[str, Expression] = {}
+                if _match(pattern, node, bound):
+                    yield constructor.instantiate(result, bound)
 
     def instantiate(self, template: Expression, bound: Mapping[str, Expression]) -> Expression:
         """A template with its formal arguments replaced, built by these rules."""

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        module, function = arguments.run.split(":")
+        module, function = arguments.handler.split(":")
         command = getattr(importlib.import_module(f"actsearch.cli.{module}"), function)
         return int(command(arguments))
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ _SPACE = "a space that ships (actsearch list spaces) or the path of a .lark file
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; each command's `run` names the function that carries it out."""
+    """The parser; each command's `handler` names the function that carries it out."""
     parser = argparse.ArgumentParser(
         prog="actsearch",
         description="Write, inspect, compare, search and export neural-network activations.",
@@ -28,11 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    run: str,
+    handler: str,
     description: str,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=description, description=description)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handler=handler)
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     return parser
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actsearch.cli.console import columns, emit
-from actsearch.grammar import SearchSpace, parse, space
+from actsearch.cli.console import columns, emit, note
+from actsearch.cli.progress import counting_bar
+from actsearch.grammar import SearchSpace, space
 from actsearch.grammar.errors import UsageError
+
+if TYPE_CHECKING:
+    from actsearch.equivalence import EquivalenceClasses
 
 _LARGEST_LIST = 10_000_000  # names; beyond it `--list` would fill a disk before anyone reads it
 _LARGEST_DEDUP = 200_000  # names that are grouped one by one
@@ -67,19 +71,41 @@ def dedup(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{chosen.name} has {chosen.count():,} names; at most {_LARGEST_DEDUP:,} are grouped"
         )
-    with progress_bar("grouping", chosen.count()) as advance:
+    with counting_bar("grouping", chosen.count()) as advance:
         classes = deduplicate(chosen, progress=advance)
     summary = classes.summary()
+    text = columns([(_LABELS.get(key, key), str(value)) for key, value in summary.items()], "")
     if arguments.output is not None:
-        classes.save(arguments.output)
-    lines = [(key.replace("_", " "), _number(value)) for key, value in summary.items()]
-    text = columns(lines, indent="")
+        note(f"classes: {classes.save(arguments.output)}")
     if arguments.members is not None:
-        found = classes.class_of(_candidate(arguments.members))
-        members = [str(member) for member in classes.members(found)]
-        summary |= {"representative": str(classes.representative(found)), "members": members}
-        text += f"\n\nclass {found}: {summary['representative']}\n" + "\n".join(
-            f"  {member}" for member in members
+        members = _members(classes, arguments.members)
+        summary |= members
+        text += "\n\n" + "\n".join(
+            [f"class {members['class']}: {members['representative']}"]
+            + [f"  {name}" for name in members["members"]]
         )
     emit(arguments, summary, text)
     return 0
+
+
+_LABELS = {
+    "constants": "classes of constants",
+    "constant_candidates": "constant candidates",
+    "undefined": "classes undefined on part of [-5, 5]",
+    "undefined_candidates": "candidates undefined on part of [-5, 5]",
+}
+
+
+def _members(classes: EquivalenceClasses, which: str) -> dict[str, Any]:
+    """The class of a candidate that is given by its index or as an expression."""
+    try:
+        found = classes.class_of(int(which) if which.isdecimal() else which)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from None
+    name = classes.name(found)
+    return {
+        "class": found,
+        "representative": classes.representative(found),
+        "name": None if name is None else name.title,
+        "members": list(classes.members(found)),
+    }

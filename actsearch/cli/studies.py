@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from actsearch.cli.console import emit, note
+from actsearch.cli.progress import study_bar
 
 if TYPE_CHECKING:
-    from actsearch.study import Progress, Study
-
-_STAGES = {"baselines": "baselines", "search": "search", "retest": "re-test", "compare": "training"}
+    from actsearch.study import Study
 
 
 def search(arguments: argparse.Namespace) -> int:
     """Search a space; then the report, and the winner as files that run without ActSearch."""
     from actsearch.study import search as run_search
 
-    with progress_bar(arguments) as progress:
+    with study_bar(arguments) as progress:
         study = run_search(
             arguments.space,
             units=arguments.units,
@@ -45,7 +42,7 @@ def resume(arguments: argparse.Namespace) -> int:
     from actsearch.study import Study
 
     arguments.interrupted_run = arguments.run_directory
-    with progress_bar(arguments) as progress:
+    with study_bar(arguments) as progress:
         study = Study.resume(
             arguments.run_directory, workers=arguments.workers, progress=progress
         )
@@ -69,7 +66,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from actsearch.protocol import compare as run_compare
     from actsearch.report import ranked
 
-    with progress_bar(arguments) as progress:
+    with study_bar(arguments) as progress:
         rows = run_compare(
             arguments.expressions,
             task=arguments.task,
@@ -120,42 +117,3 @@ def _table(rows: list[dict[str, Any]]) -> str:
     with console.capture() as capture:
         console.print(render_leaderboard(rows))
     return capture.get().rstrip()
-
-
-@contextmanager
-def progress_bar(arguments: argparse.Namespace) -> Iterator[Any]:
-    """A progress bar on stderr with the best so far; yields the callback that feeds it.
-
-    Where stderr is no terminal, a line a stage says that it has begun.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True, highlight=False)
-    bar = Bar(
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[best]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    stages: dict[str, Any] = {}
-
-    def update(progress: Progress) -> None:
-        if progress.run is not None:
-            arguments.interrupted_run = progress.run
-        stage = _STAGES.get(progress.stage, progress.stage)
-        if stage not in stages:
-            stages[stage] = bar.add_task(stage, total=progress.total, best="")
-            if not console.is_terminal:
-                console.print(f"{stage}: {progress.total}")
-        best = ""
-        if progress.best_expression is not None and progress.best_reward is not None:
-            best = f"best {progress.best_reward:.4f}  {progress.best_expression}"
-        bar.update(stages[stage], completed=progress.done, total=progress.total, best=best)
-
-    with bar:
-        yield update

@@ -10,7 +10,7 @@ import base64
 import math
 import random
 from abc import abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actsearch.drivers.base import Driver, Space
+from actsearch.drivers.base import Driver, Space, SpaceExhausted
 from actsearch.grammar.errors import UsageError
 from actsearch.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RESAMPLES = 200
-"""How many derivations are sampled in search of one that has not been proposed yet."""
+RESAMPLES = 10
+"""Batches that are sampled in search of a candidate that has not been proposed yet."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,8 @@ class Controller(Driver):
         decay: float = 0.9,
     ) -> None:
         super().__init__(space, seed)
+        if not space.components:
+            raise UsageError("this space leaves a controller nothing to choose")
         if batch < 1:
             raise UsageError(f"a batch has at least 1 reward, not {batch}")
         self.batch = batch
@@ -227,12 +229,12 @@ class Controller(Driver):
         self.decay = decay
         self.policy = Policy(len(space.components), hidden, learning_rate, seed)
         self._sampled: deque[Episode] = deque()
+        self._repeated: deque[Episode] = deque(maxlen=batch)
         self._awaited: list[Episode] = []
         self._told: list[tuple[Episode, float | None]] = []
         self._proposed: dict[int, None] = {}
-        self._baseline: float | None = None
-        self._spread = 0.0
-        self._worst: float | None = None
+        self._rewards: list[float] = []
+        self._baseline = 1.0
 
     @abstractmethod
     def _update(self, batch: Batch, advantages: Tensor) -> None:
@@ -240,14 +242,25 @@ class Controller(Driver):
 
     def _propose(self) -> int:
         for _ in range(RESAMPLES):
-            if not self._sampled:
-                self._sampled.extend(self._sample(self.batch))
-            episode = self._sampled.popleft()
-            if episode.index not in self._proposed:
+            if self._sampled:
                 break
+            if len(self._proposed) == self.space.count():
+                raise SpaceExhausted(self.space.count())
+            self._fill()
+        episode = self._sampled.popleft() if self._sampled else self._sample(1)[0]
         self._proposed[episode.index] = None
         self._awaited.append(episode)
         return episode.index
+
+    def _fill(self) -> None:
+        """Sample a batch; a policy that knows nothing new learns that repeats are worthless."""
+        found = set(self._proposed)
+        for episode in self._sample(self.batch):
+            known = episode.index in found
+            found.add(episode.index)
+            (self._repeated if known else self._sampled).append(episode)
+        if not self._sampled:
+            self._improve([])
 
     def _sample(self, count: int) -> list[Episode]:
         """Derivations under the policy as it is."""
@@ -277,49 +290,68 @@ class Controller(Driver):
     def _learn(self, index: int, reward: float | None) -> None:
         place = next(k for k, episode in enumerate(self._awaited) if episode.index == index)
         self._told.append((self._awaited.pop(place), reward))
-        if reward is not None:
-            self._worst = reward if self._worst is None else min(self._worst, reward)
         if len(self._told) == self.batch:
             told, self._told = self._told, []
-            if self._worst is not None:
-                rewards = [self._worst if r is None else r for _, r in told]
-                batch = self.policy.batch([episode for episode, _ in told])
-                with one_thread():
-                    self._update(batch, self._advantages(rewards))
-                self._sampled.clear()
+            self._sampled.clear()
+            self._improve(told)
 
-    def _advantages(self, rewards: list[float]) -> Tensor:
-        """(R - EMA of R) / EMA of its spread, as a column; a failure counts as the worst reward."""
+    def _improve(self, told: list[tuple[Episode, float | None]]) -> None:
+        """One update, from rewards that were told and from the latest repeats."""
+        rewards = [-math.inf if reward is None else reward for _, reward in told]
+        repeated = list(self._repeated)
+        self._repeated.clear()
+        batch = self.policy.batch([episode for episode, _ in told] + repeated)
+        with one_thread():
+            self._update(batch, self._advantages(rewards, len(repeated)))
+
+    def _advantages(self, rewards: list[float], repeats: int) -> Tensor:
+        """Utility less its moving average, as a column; the utility of a repeat is 0.
+
+        The utility of a reward is -log(1 - q), where q is the share of all rewards so far that it
+        exceeds (1 on average): the same for any monotone change of the reward's scale, and most
+        attentive to the best.
+        """
         import torch
 
-        mean = math.fsum(rewards) / len(rewards)
-        if self._baseline is None:
-            self._baseline = mean
-        spread = math.sqrt(math.fsum((r - self._baseline) ** 2 for r in rewards) / len(rewards))
-        self._spread = self._spread or spread
-        self._spread = self.decay * self._spread + (1 - self.decay) * spread
-        scale = self._spread or 1.0
-        advantages = [[(reward - self._baseline) / scale] for reward in rewards]
-        self._baseline = self.decay * self._baseline + (1 - self.decay) * mean
+        for reward in rewards:
+            insort(self._rewards, reward)
+        total = len(self._rewards)
+        shares = (
+            (bisect_left(self._rewards, r) + bisect_right(self._rewards, r)) / 2 / total
+            for r in rewards
+        )
+        utilities = [-math.log1p(-min(share, 1 - 0.5 / total)) for share in shares]
+        advantages = [[utility - self._baseline] for utility in utilities + [0.0] * repeats]
+        if utilities:
+            mean = math.fsum(utilities) / len(utilities)
+            self._baseline = self.decay * self._baseline + (1 - self.decay) * mean
         return torch.tensor(advantages)
 
     def _state(self) -> dict[str, Any]:
         return {
             "policy": self.policy.state_dict(),
             "sampled": [episode.to_list() for episode in self._sampled],
+            "repeated": [episode.to_list() for episode in self._repeated],
             "awaited": [episode.to_list() for episode in self._awaited],
             "told": [[episode.to_list(), reward] for episode, reward in self._told],
             "proposed": list(self._proposed),
-            "averages": [self._baseline, self._spread, self._worst],
+            "rewards": list(map(_finite, self._rewards)),
+            "baseline": self._baseline,
         }
 
     def _load(self, state: dict[str, Any]) -> None:
         self.policy.load_state_dict(state["policy"])
         self._sampled = deque(map(Episode.from_list, state["sampled"]))
+        self._repeated = deque(map(Episode.from_list, state["repeated"]), maxlen=self.batch)
         self._awaited = [Episode.from_list(data) for data in state["awaited"]]
         self._told = [(Episode.from_list(data), reward) for data, reward in state["told"]]
         self._proposed = dict.fromkeys(state["proposed"])
-        self._baseline, self._spread, self._worst = state["averages"]
+        self._rewards = [-math.inf if r is None else r for r in state["rewards"]]
+        self._baseline = state["baseline"]
+
+
+def _finite(reward: float) -> float | None:
+    return None if reward == -math.inf else reward
 
 
 def _draw(logits: list[float], allowed: tuple[int, ...], rng: random.Random) -> tuple[int, float]:

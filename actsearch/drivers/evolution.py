@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, ClassVar
 
-from actsearch.drivers.base import Driver, Space
+from actsearch.drivers.base import Driver, Space, SpaceExhausted
 from actsearch.grammar.errors import UsageError
 
 MUTATION_ATTEMPTS = 20
@@ -50,6 +50,8 @@ class Evolution(Driver):
     def _stranger(self) -> int:
         """A uniformly random candidate, a new one where chance finds one."""
         count = self.space.count()
+        if len(self._proposed) == count:
+            raise SpaceExhausted(count)
         for _ in range(MUTATION_ATTEMPTS):
             index = self.random.randrange(count)
             if index not in self._proposed:

@@ -4,8 +4,9 @@
     deduplicate(space("swish", units=1))               the classes of a space, and the links
     EquivalenceIndex().find_or_add("relu(x)")          the same, one expression at a time
 
-A candidate is a partial function of its inputs and parameters over the reals, as mathematics defines
-it. Two are equal when they have the same domain, up to isolated points, and the same values there.
+A candidate is a partial function of its inputs and parameters over the reals, as mathematics
+defines it. Two are equal when they have the same domain, up to isolated points, and the same values
+there.
 """
 
 from __future__ import annotations

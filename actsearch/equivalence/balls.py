@@ -190,6 +190,7 @@ def _pow(a: arb, b: arb) -> Ball:
     """Powers over the reals: a negative base needs a whole exponent, and 0 a non-negative one."""
     if b.is_exact() and b.is_integer():
         exponent = b.unique_fmpz()
+        assert exponent is not None
         if exponent >= 0:
             return a**exponent
         return _div(arb(1), a**-exponent)
@@ -225,14 +226,9 @@ def _tan(a: arb) -> Ball:
 
 
 def _j1(a: arb) -> Ball:
-    if a.contains(0):
-        return arb(0, 1) * a.abs_upper() / 3  # |j1(a)| <= |a|/3
-    bits = ctx.prec
-    if a.abs_upper() < 1:  # the two terms cancel to about a/3
-        bits += 2 * max(0, -int(a.abs_lower().log().floor().unique_fmpz() or 0)) * 2 + 16
-    with precision(min(bits, 20_000)):
-        value = (a.sin() / a - a.cos()) / a
-    return +value
+    if a.abs_lower() > 1:
+        return (a.sin() / a - a.cos()) / a
+    return a / 3 * (-a * a / 4).hypgeom_0f1(arb(5) / 2)  # nothing cancels near 0
 
 
 def _scaled_bessel(order: int) -> Callable[[arb], arb]:

@@ -23,7 +23,7 @@ from flint import arb
 from actsearch.equivalence.algebra import proves_equal
 from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
 from actsearch.equivalence.normal_form import normal_form
-from actsearch.equivalence.points import Line, Values, lines, compared_points
+from actsearch.equivalence.points import Line, Values, compared_points, lines
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 DIGITS = 30
@@ -224,9 +224,7 @@ def _decide(
     if isinstance(decision, Certificate):
         if proves_equal(left_form, right_form):
             return Certificate("proved", "algebra", pairs)
-        return Certificate(
-            decision.kind, decision.method, pairs, decision.points, decision.digits
-        )
+        return Certificate(decision.kind, decision.method, pairs, decision.points, decision.digits)
     if isinstance(decision, Witness):
         back = {number: name for name, number in numbered.items()}
         point = tuple((back.get(name, name), value) for name, value in decision.point)

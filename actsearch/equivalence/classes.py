@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -54,6 +55,7 @@ class EquivalenceClasses:
         doubts: pairs that fingerprints propose to merge, and that could not be settled.
         level: what counts as the same.
         seconds: how long the grouping took.
+        index: the index that grouped them, where it is at hand.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class EquivalenceClasses:
         doubts: Sequence[Doubt] = (),
         level: str = "function",
         seconds: float = 0.0,
+        index: EquivalenceIndex | None = None,
     ) -> None:
+        self._given_index = index
         self.candidates = tuple(candidates)
         self.links = tuple(links)
         self.doubts = tuple(doubts)
@@ -72,8 +76,8 @@ class EquivalenceClasses:
         self.seconds = seconds
         self._class_numbers = tuple(class_numbers)
         self._members: dict[int, list[int]] = {}
-        for index, number in enumerate(self._class_numbers):
-            self._members.setdefault(number, []).append(index)
+        for member, number in enumerate(self._class_numbers):
+            self._members.setdefault(number, []).append(member)
 
     @property
     def count(self) -> int:
@@ -142,14 +146,12 @@ class EquivalenceClasses:
         start, end = self._candidate(first), self._candidate(second)
         if self._class_numbers[start] != self._class_numbers[end]:
             texts = self.candidates[start], self.candidates[end]
-            decision = decide(*map(as_expression, texts))
+            decision = decide(as_expression(texts[0]), as_expression(texts[1]))
             raise NotEquivalent(f"{texts[0]} and {texts[1]} are not linked: {decision}")
         path = nx.shortest_path(self.graph, start, end)
         return tuple(
-            Step(
-                self.candidates[a], self.candidates[b], self.graph.edges[a, b]["certificate"]
-            )
-            for a, b in zip(path, path[1:], strict=False)
+            Step(self.candidates[a], self.candidates[b], self.graph.edges[a, b]["certificate"])
+            for a, b in itertools.pairwise(path)
         )
 
     @cached_property
@@ -258,8 +260,8 @@ class EquivalenceClasses:
             data["candidates"], data["classes"], links, doubts, data["level"], data["seconds"]
         )
 
-    def _anchor(self, number: int) -> str:
-        return self.candidates[self._members[number][0]]
+    def _anchor(self, number: int) -> Expression:
+        return self._index.anchor(number)
 
     def _candidate(self, candidate: int | str | Expression) -> int:
         if isinstance(candidate, int):
@@ -280,9 +282,11 @@ class EquivalenceClasses:
     @cached_property
     def _index(self) -> EquivalenceIndex:
         """An index of the first members, in which class numbers are the same as here."""
+        if self._given_index is not None:
+            return self._given_index
         index = EquivalenceIndex(self.level)
-        for number in self._members:
-            index.open(self._anchor(number))
+        for members in self._members.values():
+            index.open(self.candidates[members[0]])
         return index
 
     @cached_property
@@ -325,5 +329,5 @@ def deduplicate(
             progress(len(texts))
     seconds = time.perf_counter() - begin
     return EquivalenceClasses(
-        texts, index.class_of, index.links, index.open_doubts(), level, seconds
+        texts, index.class_of, index.links, index.open_doubts(), level, seconds, index
     )

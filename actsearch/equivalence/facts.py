@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -57,15 +58,13 @@ def undefined_at(
     return None
 
 
-def _places(
-    expression: Expression, line: Line, low: float, high: float
-) -> Iterator[Fraction]:
+def _places(expression: Expression, line: Line, low: float, high: float) -> Iterator[Fraction]:
     width = Fraction(high) - Fraction(low)
     for step in range(_GRID):
         yield Fraction(low) + width * (2 * step + 1) / (2 * _GRID)
     inside = [t for t in switching_points((expression,), line) if low < t < high]
     ends = [low, *inside, high]
-    for left, right in zip(ends, ends[1:], strict=False):
+    for left, right in itertools.pairwise(ends):
         yield Fraction((left + right) / 2)
 
 

@@ -2,9 +2,9 @@
 
 The pool is closed under x → −x and under a change of the sign of all parameters. Each operator's
 result is computed three times, twice with its last digits disturbed; where the three disagree
-(cancellation, overflow) or something is not finite, ball arithmetic gives the value. Equal functions
-have fingerprints within a tolerance of each other. Parameters are treated alike: all have one value,
-then each in turn has another.
+(cancellation, overflow) or something is not finite, ball arithmetic gives the value. Equal
+functions have fingerprints within a tolerance of each other. Parameters are treated alike: all have
+one value, then each in turn has another.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Pool:
     @property
     def window(self) -> float:
         """How far apart the keys of two equal functions may be, per varied assignment."""
-        return TOLERANCE * self.size
+        return float(TOLERANCE * self.size)
 
     def fingerprint(self, expression: Expression) -> Fingerprint:
         """The fingerprint of an expression."""
@@ -132,7 +132,7 @@ class Pool:
         squashed = squash(rows)
         with np.errstate(invalid="ignore"):  # inf - inf is nan, and nan is not trusted
             spread = np.max(np.abs(squashed - squashed[0]), axis=0)
-        result = squashed[0].copy()
+        result: Floats = squashed[0].copy()
         for place in np.flatnonzero(~(spread <= _TRUSTED) | ~np.isfinite(rows[0])):
             result[place] = self._by_balls(expression, apart, int(place))
         return result

@@ -163,7 +163,9 @@ def _cbrt(form: Form) -> Form:
 
 def _cbrt_number(value: Fraction) -> Form:
     sign = Fraction(1 if value > 0 else -1)
-    roots = [round(part ** (1 / 3)) if part < 2**100 else 0 for part in abs(value).as_integer_ratio()]
+    roots = [
+        round(part ** (1 / 3)) if part < 2**100 else 0 for part in abs(value).as_integer_ratio()
+    ]
     if Fraction(roots[0] ** 3, roots[1] ** 3 or 1) == abs(value):
         return number(sign * Fraction(*roots))
     atom = call("cbrt", _form_expression(abs(value)))
@@ -216,9 +218,13 @@ def _log(form: Form) -> Form:
         kept: dict[Expression, int] = {}
         for atom, k in single[0]:
             if isinstance(atom, Apply) and atom.operator.name == "exp":
-                part = _form_of(atom.arguments[0]).scaled(Fraction(k))  # log(exp(a)·b) -> a + log(b)
+                part = _form_of(atom.arguments[0]).scaled(
+                    Fraction(k)
+                )  # log(exp(a)·b) -> a + log(b)
             elif atom_positive(atom):
-                part = _log_atom(atom_form(atom)).scaled(Fraction(k))  # log(aⁿ·b) -> n·log(a)+log(b)
+                part = _log_atom(atom_form(atom)).scaled(
+                    Fraction(k)
+                )  # log(aⁿ·b) -> n·log(a)+log(b)
             elif k % 2 == 0:
                 part = _log_atom(_absolute(atom_form(atom))).scaled(Fraction(k))
             else:
@@ -283,8 +289,8 @@ def _pow(base: Form, exponent: Form) -> Form:
     node = call("pow", to_expression(Form(base.terms)), to_expression(Form(exponent.terms)))
     if value is not None and nonnegative(opposite) and nonzero_almost_everywhere(opposite):
         return NOWHERE
-    safe = value is not None and nonnegative(base) and (
-        value > 0 or nonzero_almost_everywhere(base)
+    safe = (
+        value is not None and nonnegative(base) and (value > 0 or nonzero_almost_everywhere(base))
     )
     return atom_form(node, domain if safe else domain | {node})
 
@@ -300,7 +306,7 @@ def _asin(form: Form) -> Form:
     if low > 1 or high < -1:
         return NOWHERE
     atom = _function_atom("asin", form)
-    return Form(atom.terms, form.domain) if -1 <= low and high <= 1 else atom
+    return Form(atom.terms, form.domain) if low >= -1 and high <= 1 else atom
 
 
 def _acosh(form: Form) -> Form:
@@ -329,7 +335,7 @@ def _atanh(form: Form) -> Form:
     if low >= 1 or high <= -1:
         return NOWHERE
     atom = _function_atom("atanh", form)
-    return Form(atom.terms, form.domain) if -1 < low and high < 1 else atom
+    return Form(atom.terms, form.domain) if low > -1 and high < 1 else atom
 
 
 HANDLERS: Mapping[str, Callable[..., Form]] = {

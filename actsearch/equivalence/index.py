@@ -6,7 +6,6 @@ certificate, or a witness, against each class that they propose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from actsearch.equivalence.certificate import (

@@ -199,7 +199,7 @@ def expand(template: Expression, *arguments: Form) -> Form:
 
 
 def _function(name: str, argument: Form) -> Form:
-    """A unary function that is defined everywhere: parity, value at 0, composition, else an atom."""
+    """A unary function defined everywhere: parity, value at 0, composition, else an atom."""
     if not argument.terms:
         at_zero = rules.definitions(rules.AT_ZERO).get(name)
         value = expand(at_zero) if at_zero is not None else number(0)

@@ -1,13 +1,14 @@
 """Where two functions are compared: lines through the space of inputs and parameters, with the
 points at which something switches.
 
-Between two neighbouring switching points (roots of the arguments of |·|, of differences under max and
-min, ends of domains, poles) an expression is analytic along a line. Agreement to many digits inside
-every such piece is therefore agreement of the pieces, not of a few samples.
+Between two neighbouring switching points (roots of the arguments of |·|, of differences under max
+and min, ends of domains, poles) an expression is analytic along a line. Agreement to many digits
+inside every such piece is therefore agreement of the pieces, not of a few samples.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ Values = dict[str, Fraction]
 Floats = NDArray[np.float64]
 
 SWITCHES: Mapping[str, tuple[str, ...]] = {
-    **{name: ("a",) for name in ("abs", "relu", "sign", "sqrt", "cbrt", "log", "pow", "i0e", "i1e")},
-    **{name: ("a - b",) for name in ("max", "min", *sorted(COMPARISONS))},
-    **{name: ("1 - a", "1 + a") for name in ("asin", "acos", "atanh")},
+    **dict.fromkeys(("abs", "relu", "sign", "sqrt", "cbrt", "log", "pow", "i0e", "i1e"), ("a",)),
+    **dict.fromkeys(("max", "min", *sorted(COMPARISONS)), ("a - b",)),
+    **dict.fromkeys(("asin", "acos", "atanh"), ("1 - a", "1 + a")),
     "acosh": ("a - 1",),
     "log1p": ("1 + a",),
     "div": ("b",),
@@ -102,7 +103,9 @@ def lines(names: tuple[str, ...], seed: int = 0) -> tuple[Line, ...]:
     return tuple(found)
 
 
-def compared_points(expressions: Sequence[Expression], line: Line, seed: int = 0) -> Iterator[Fraction]:
+def compared_points(
+    expressions: Sequence[Expression], line: Line, seed: int = 0
+) -> Iterator[Fraction]:
     """The t of a line at which these expressions have to be compared, most telling first."""
     yield from _base_points(seed, thorough=len(line.names) == 1)
     yield Fraction(0)
@@ -110,14 +113,16 @@ def compared_points(expressions: Sequence[Expression], line: Line, seed: int = 0
     if not breaks:
         return
     ends = [breaks[0] - 1 - abs(breaks[0]), *breaks, breaks[-1] + 1 + abs(breaks[-1])]
-    for left, right in zip(ends, ends[1:], strict=False):
+    for left, right in itertools.pairwise(ends):
         middle = (left + right) / 2
         if left * right < 0 or min(abs(left), abs(right)) == 0 or right / left < 4:
             yield _dyadic(middle)
         else:  # between places of very different size, the geometric mean
             yield _dyadic(float(np.sign(middle)) * float(np.sqrt(left * right)))
     for place, root in enumerate(breaks):
-        gaps = [abs(root - other) for other in breaks[max(0, place - 1) : place + 2] if other != root]
+        gaps = [
+            abs(root - other) for other in breaks[max(0, place - 1) : place + 2] if other != root
+        ]
         step = min([1e-4 * max(1e-3, abs(root)), *(gap / 4 for gap in gaps)])
         yield _dyadic(root - step)
         yield _dyadic(root + step)

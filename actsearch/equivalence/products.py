@@ -106,8 +106,10 @@ def _needs_care(atom: Expression, exponent: int) -> bool:
     if not isinstance(atom, Apply):
         return False
     name = atom.operator.name
-    return name == "exp" or (name in _ROOTS and not 0 <= exponent < _ROOTS[name]) or (
-        name in ("add", "sub") and 0 < exponent <= _MAX_EXPANDED_POWER
+    return (
+        name == "exp"
+        or (name in _ROOTS and not 0 <= exponent < _ROOTS[name])
+        or (name in ("add", "sub") and 0 < exponent <= _MAX_EXPANDED_POWER)
     )
 
 

@@ -52,11 +52,12 @@ AT_ZERO: tuple[str, ...] = (
 )
 """Values at 0; an odd function is 0 there, and needs no line."""
 
-EXPONENTIALS: tuple[str, ...] = (
+ELEMENTARY: tuple[str, ...] = (
     "sinh(a) -> (exp(a) - exp(-a))/2",
     "cosh(a) -> (exp(a) + exp(-a))/2",
     "tanh(a) -> (exp(2*a) - 1)/(exp(2*a) + 1)",
     "sigmoid(a) -> 1/(1 + exp(-a))",
+    "sinc(a) -> sin(a)/a",  # up to the zeros of a; where a vanishes on a piece the domain tells
 )
 """What `algebra` spells out besides, to decide equality of rational functions of exponentials."""
 

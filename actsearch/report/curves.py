@@ -44,6 +44,7 @@ def sample(
     expression: Expression,
     values: Mapping[str, float] | None = None,
     span: tuple[float, float] = SPAN,
+    within: Expression | None = None,
 ) -> Curve:
     """The curve of `expression` over x.
 
@@ -51,12 +52,16 @@ def sample(
         expression: a function of x, and of what has a value in `values`.
         values: of parameters that shall not have their initial value, and of `gate`.
         span: the interval of x.
+        within: only where this is finite: a derivative ends where its function does.
     """
     fixed = dict(values or {})
 
     def function(x: Floats) -> Floats:
-        found: Any = evaluate_numpy(expression, {**fixed, "x": x})
-        return np.asarray(found, dtype=np.float64)
+        points: dict[str, Any] = {**fixed, "x": x}
+        found: Floats = evaluate_numpy(expression, points)
+        if within is None:
+            return found
+        return np.where(np.isfinite(evaluate_numpy(within, points)), found, np.nan)
 
     # Rounded, so that 0 and other places where something happens are among the samples.
     x = np.round(np.linspace(*span, SAMPLES), 12) + 0.0
@@ -128,9 +133,7 @@ def _breaks(
             a, fa = np.where(go_right, middle, a), np.where(go_right, value, fa)
             b, fb = np.where(go_left, middle, b), np.where(go_left, value, fb)
         broken = hole | ~(np.abs(fb - fa) <= _JUMP * first)
-    return {
-        int(steep[k]): ((a[k], fa[k]), (b[k], fb[k])) for k in np.flatnonzero(broken)
-    }
+    return {int(steep[k]): ((a[k], fa[k]), (b[k], fb[k])) for k in np.flatnonzero(broken)}
 
 
 def _view(x: Floats, y: Floats) -> tuple[float, float]:

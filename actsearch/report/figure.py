@@ -1,7 +1,7 @@
 """What every plot shares: a matplotlib figure without global state, and deterministic files.
 
-matplotlib is imported when a figure is made, and drawn without a display. Nothing of its global
-settings is changed for longer than it takes to draw one figure.
+matplotlib is imported when a figure is made, and draws without a display. Its global settings are
+changed inside of `drawing()` only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from actsearch.grammar.errors import UsageError, did_you_mean
 from actsearch.report.palette import PLACEHOLDERS
@@ -42,8 +42,8 @@ def available() -> bool:
 
 
 @contextmanager
-def drawing(**settings: Any) -> Iterator[None]:
-    """matplotlib's settings for as long as one figure is drawn and saved.
+def drawing() -> Iterator[None]:
+    """matplotlib's default settings and ours, whatever the user's are, while figures are drawn.
 
     Raises:
         PlotError: matplotlib is not installed.
@@ -60,19 +60,24 @@ def drawing(**settings: Any) -> Iterator[None]:
         "path.simplify_threshold": 0.05,
         "svg.fonttype": "none",
         "svg.hashsalt": "actsearch",
-        "text.usetex": False,
     }
-    with matplotlib.rc_context(rc=matplotlib.rcParamsDefault | fixed | settings):
+    # Not the backend: to read or set it would load pyplot and choose a display.
+    everything: Any = matplotlib.rcParamsDefault
+    defaults = {name: everything[name] for name in everything if not name.startswith("backend")}
+    with matplotlib.rc_context(rc=defaults | fixed):
         yield
 
 
-def new_figure(width: float, height: float, colours: Mapping[str, str]) -> Figure:
-    """An empty figure of so many inches."""
+def new_figure(
+    width: float,
+    height: float,
+    colours: Mapping[str, str],
+    layout: Literal["constrained"] | None = "constrained",
+) -> Figure:
+    """An empty figure of so many inches; without a layout its margins are the caller's to set."""
     from matplotlib.figure import Figure
 
-    return Figure(
-        figsize=(width, height), layout="constrained", facecolor=colours["paper"], frameon=True
-    )
+    return Figure(figsize=(width, height), layout=layout, facecolor=colours["paper"])
 
 
 def style_axes(axes: Axes, colours: Mapping[str, str]) -> None:
@@ -100,7 +105,9 @@ def check_format(path: Path) -> str:
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
         shown = f"not {path.name!r}" if suffix else f"and {path.name!r} has no suffix"
-        raise PlotError(f"a plot's file ends in one of {known}, {shown}{did_you_mean(suffix, FORMATS)}")
+        raise PlotError(
+            f"a plot's file ends in one of {known}, {shown}{did_you_mean(suffix, FORMATS)}"
+        )
     return suffix
 
 
@@ -127,7 +134,9 @@ def inline_svg(figure: Figure, prefix: str, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|[A-Z]|matplotlib)[^"]*"', "", svg)
+    svg = re.sub(
+        r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|[A-Z]|matplotlib)[^"]*"', "", svg
+    )
     svg = re.sub(r'(id="|"#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r" font-family: [^;\"]*(?:'[^']*'[^;\"]*)*;?", "", svg)

@@ -30,6 +30,7 @@ GATES = (-2.0, 0.0, 2.0)
 """Values of the second input at which a gated activation is drawn unless told otherwise."""
 
 _NAMES = ("f", "f′", "f″")
+_FADES = (0.4, 0.7, 1.0)
 _TITLE = 64  # characters of an expression that fit above a plot
 _MOST_VALUES = len(CANDIDATES)
 
@@ -70,7 +71,9 @@ def plot_expression(
     expression = as_expression(expression)
     family = _family(expression, parameters or {})
     functions = _functions(expression, derivatives)
-    columns = [[sample(f, values, span) for values, _ in family] for f in functions]
+    columns = [
+        [sample(f, values, span, within=expression) for values, _ in family] for f in functions
+    ]
     lines = [LineStyle(CANDIDATES[i], DASHES[i]) for i in range(len(family))]
     with drawing():
         figure = new_figure(4.2 * len(functions), 3.6, LIGHT)
@@ -90,23 +93,27 @@ def plot_expression(
 
 
 def inline_plot(expression: str | Expression, line: LineStyle, prefix: str) -> str:
-    """f and f′ side by side as an SVG element in the colours of the page it stands in."""
-    text = str(expression)
+    """f and f′ side by side as an SVG element in the colours of the page it stands in.
+
+    To be called inside of `drawing()`. The ids in it begin with `prefix`.
+    """
     expression = as_expression(expression)
     family = _family(expression, {})
-    fades = [1.0, 0.7, 0.45]
-    functions = _functions(expression, 1)
-    with drawing():
-        figure = new_figure(5.0, 2.1, PLACEHOLDERS)
-        for panel, name, function in zip(figure.subplots(1, 2), _NAMES, functions, strict=False):
-            curves = [sample(function, values) for values, _ in family]
-            _draw(panel, curves, [line] * len(curves), SPAN, PLACEHOLDERS, fades)
-            panel.set_title(name, color=PLACEHOLDERS["muted"], loc="left", parse_math=False)
-        gates = f" for gate = {', '.join(f'{g:g}' for g in GATES)}" if len(family) > 1 else ""
-        seen = " and ".join(_told(f, sample(g)) for f, g in zip(_NAMES, functions, strict=False)) \
-            if len(family) == 1 else "f and f′"
-        description = f"Plot of {text}{gates} over x from −6 to 6: {seen}."
-        return inline_svg(figure, prefix, description)
+    columns = [
+        [sample(f, values, within=expression) for values, _ in family]
+        for f in _functions(expression, 1)
+    ]
+    figure = new_figure(4.3, 1.85, PLACEHOLDERS, layout=None)
+    figure.subplots_adjust(left=0.085, right=0.99, bottom=0.115, top=0.88, wspace=0.24)
+    for panel, name, curves in zip(figure.subplots(1, 2), _NAMES, columns, strict=False):
+        _draw(panel, curves, [line] * len(curves), SPAN, PLACEHOLDERS, _FADES)
+        panel.set_title(name, color=PLACEHOLDERS["ink"], loc="left", pad=4, parse_math=False)
+    seen = "; ".join(
+        _told(f"{name} {label}".strip(), curve)
+        for name, curves in zip(_NAMES, columns, strict=False)
+        for (_, label), curve in zip(family, curves, strict=True)
+    )
+    return inline_svg(figure, prefix, f"f = {expression} for x from −6 to 6. {seen}.")
 
 
 def caption(expression: str | Expression) -> str:
@@ -160,7 +167,7 @@ def _draw(
     lines: Sequence[LineStyle],
     span: tuple[float, float],
     colours: Mapping[str, str],
-    fades: Sequence[float] = (1.0,) * _MOST_VALUES,
+    fades: Sequence[float] = (),
 ) -> None:
     """Curves into one panel, in the view that holds all of theirs."""
     style_axes(axes, colours)
@@ -168,9 +175,13 @@ def _draw(
     high = max(curve.view[1] for curve in curves)
     axes.set_xlim(*span)
     axes.set_ylim(low, high)
+    axes.locator_params(axis="x", nbins=5, steps=[1, 2, 3, 5, 10])
+    axes.locator_params(axis="y", nbins=5)
+    axes.yaxis.set_major_formatter(lambda value, _: _number(value))
     for place in (axes.axhline, axes.axvline):
         place(0, color=colours["muted"], linewidth=0.7, zorder=1)
-    for curve, line, fade in zip(curves, lines, fades, strict=False):
+    for i, (curve, line) in enumerate(zip(curves, lines, strict=True)):
+        fade = fades[i] if len(curves) > 1 and fades else 1.0
         colour = colours[line.colour]
         for x, y in curve.pieces:
             if len(x) == 1:
@@ -189,7 +200,7 @@ def _draw(
                 )
     if not any(curve.pieces for curve in curves):
         axes.text(
-            0.5, 0.5, "undefined here", color=colours["muted"], ha="center", va="center",
+            0.5, 0.6, "undefined here", color=colours["muted"], ha="center", va="center",
             transform=axes.transAxes,
         )  # fmt: skip
 
@@ -218,4 +229,6 @@ def _shorten(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    return (
+        f"{value:.3g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-").replace("-", "−")
+    )

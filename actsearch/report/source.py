@@ -27,11 +27,11 @@ class StudySource(Protocol):
     def trials(self) -> list[dict[str, Any]]:
         """Every proposal in order, with its trainings."""
 
+    def trainings(self, stage: str) -> list[dict[str, Any]]:
+        """The children trained in a stage: "baseline", "search" or "retest"."""
+
     def leaderboard(self) -> list[dict[str, Any]]:
         """Rows of the re-test or, before it, of the search and the baselines."""
 
     def baselines(self) -> list[dict[str, Any]]:
         """Rows of the baselines on the validation split."""
-
-    def retest(self) -> list[dict[str, Any]]:
-        """Rows of the re-test on the test split."""

@@ -92,7 +92,9 @@ def differences(samples: Sequence[Sample]) -> dict[tuple[int, int], Difference]:
         else:
             found[i, j] = _welch(samples[i], samples[j])
     if pairs:
-        means, variances, counts = (np.array(column) for column in zip(*pairs.values(), strict=True))
+        means, variances, counts = (
+            np.array(column) for column in zip(*pairs.values(), strict=True)
+        )
         sizes = sorted(len(sample.metrics) for sample in samples if sample.metrics)
         variances, freedoms = moderate(variances, counts - 1.0, sum(sizes[:-1]) - len(sizes[:-1]))
         errors = np.sqrt(variances / counts)

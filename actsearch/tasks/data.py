@@ -80,7 +80,7 @@ def digits() -> Dataset:
     Inputs are (N, 1, 8, 8), standardised by the training split.
     """
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError:
         raise TaskError("digits come with scikit-learn: pip install scikit-learn") from None
 
@@ -93,7 +93,7 @@ def digits() -> Dataset:
 
 
 def _generate_mnist1d() -> Arrays:
-    from mnist1d.data import (  # type: ignore[import-untyped]
+    from mnist1d.data import (
         get_dataset_args,
         make_dataset,
     )

@@ -36,6 +36,7 @@ class FlatGroup:
         self.mean = torch.zeros_like(self.values)
         self.square = torch.zeros_like(self.values)
         self.scratch = torch.empty_like(self.values)
+        self.beta2 = self.values.new_tensor(BETA2)  # a number would be made a tensor each step
         offset = 0
         for p in parameters:
             here = slice(offset, offset + p.numel())
@@ -49,7 +50,8 @@ class FlatGroup:
         if self.weight_decay:
             gradient.add_(self.values, alpha=self.weight_decay)
         self.mean.lerp_(gradient, 1 - BETA1)
-        self.square.lerp_(torch.mul(gradient, gradient, out=scratch), 1 - BETA2)
+        # Not lerp_: a square that overflows must stay infinite, as in torch.optim, and not be nan.
+        self.square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - BETA2)
         correction = (1 - BETA2**number) ** 0.5
         torch.sqrt(self.square, out=scratch).add_(EPSILON * correction)
         rate = self.lr * factor * correction / (1 - BETA1**number)
@@ -92,7 +94,8 @@ class ThroughAutograd:
         with torch.enable_grad():
             self.z = z.requires_grad_()
             self.value: Tensor = self.module(z)
-        return self.value.detach()
+        value: Tensor = self.value.detach()
+        return value
 
     def backward(self, dy: Tensor) -> Tensor:
         """As `Direct.backward`; a constant has the gradient 0."""

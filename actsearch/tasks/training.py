@@ -99,11 +99,11 @@ def _train(
     while trainer.done < recipe.steps:
         if not trainer.advance(min(trainer.done + WINDOW, recipe.steps)):
             again = new_trainer(child, recipe, activation, data, seed)
-            return trainer, _first_failure(again, trainer.done)
+            return trainer, first_failure(again, trainer.done)
     return trainer, None
 
 
-def _first_failure(trainer: Trainer, last: int) -> str:
+def first_failure(trainer: Trainer, last: int) -> str:
     """Train again up to step `last`, one step at a time, and name what first was not finite."""
     for i in range(last):
         finite = trainer.advance(i + 1)
@@ -164,15 +164,16 @@ def repeatable(device: torch.device) -> Iterator[None]:
     On the CPU one thread, since sums depend on how many share them (and small children are fastest
     so); on CUDA the deterministic cuDNN algorithms.
     """
-    threads = torch.get_num_threads()
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True):
-        try:
-            if device.type == "cpu":
-                torch.set_num_threads(1)
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    choices = cudnn.benchmark, cudnn.deterministic
+    try:
+        cudnn.benchmark, cudnn.deterministic = False, True
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = choices
+        torch.set_num_threads(threads)
 
 
 @contextmanager

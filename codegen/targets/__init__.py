@@ -80,9 +80,7 @@ TARGETS: Mapping[str, Target] = {
             "actsearch.codegen.targets.torch",
             ".py",
             "plain PyTorch source; composes with everything that PyTorch does",
-            frozenset(
-                {"double backward", "vmap", "functorch", "torch.compile", "export", "meta"}
-            ),
+            frozenset({"double backward", "vmap", "functorch", "torch.compile", "export", "meta"}),
         ),
         Target(
             "torchscript",

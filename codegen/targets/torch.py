@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -17,8 +17,8 @@ from typing import Any, ClassVar, cast
 from actsearch.codegen.gradient import gradient
 from actsearch.codegen.program import DY, Program, Routine, weight
 from actsearch.codegen.sources import load
-from actsearch.codegen.targets.base import SUM, Code, Function, Renderer, variable_names
-from actsearch.grammar.expression import Expression, Input, Parameter
+from actsearch.codegen.targets.base import PRODUCT, Code, Function, Renderer, variable_names
+from actsearch.grammar.expression import Input, Parameter
 
 _BOUND = {"max": "min", "min": "max"}  # max(x, 2) is torch.clamp(x, min=2)
 
@@ -40,7 +40,6 @@ def _where(renderer: TorchRenderer, condition: Code, a: Code, b: Code) -> str:
 
 def _hypot(renderer: TorchRenderer, a: Code, b: Code) -> str:
     return f"torch.hypot({renderer.tensor(a)}, {renderer.tensor(b)})"
-
 
 
 class TorchRenderer(Renderer):
@@ -70,8 +69,8 @@ class TorchRenderer(Renderer):
         "atan": "torch.atan({a})",
         "sinc": "_sinc({a})",
         "j1": "_j1({a})",
-        "sinh": "torch.sinh({a})",
-        "cosh": "torch.cosh({a})",
+        "sinh": "_sinh({a})",
+        "cosh": "_cosh({a})",
         "tanh": "torch.tanh({a})",
         "asinh": "torch.asinh({a})",
         "acosh": "torch.acosh({a})",
@@ -95,7 +94,6 @@ class TorchRenderer(Renderer):
         return f"torch.scalar_tensor({code.text}, dtype=x.dtype, device=x.device)"
 
 
-
 HELPERS: Mapping[str, str] = {
     "_cbrt": '''
 def _cbrt(a: Tensor) -> Tensor:
@@ -104,6 +102,18 @@ def _cbrt(a: Tensor) -> Tensor:
     root = torch.pow(size, 0.3333333333333333)
     better = root - (root - size / (root * root)) / 3.0
     return torch.where((size > 0.0) & (size < float("inf")), better, root) * torch.sign(a)
+''',
+    "_sinh": '''
+def _sinh(a: Tensor) -> Tensor:
+    """Hyperbolic sine; torch's own overflows before its value does."""
+    half = torch.exp(0.5 * torch.abs(a))
+    return torch.where(torch.abs(a) < 80.0, torch.sinh(a), 0.5 * torch.sign(a) * half * half)
+''',
+    "_cosh": '''
+def _cosh(a: Tensor) -> Tensor:
+    """Hyperbolic cosine; torch's own overflows before its value does."""
+    half = torch.exp(0.5 * torch.abs(a))
+    return torch.where(torch.abs(a) < 80.0, torch.cosh(a), 0.5 * half * half)
 ''',
     "_sinc": '''
 def _sinc(a: Tensor) -> Tensor:
@@ -166,19 +176,19 @@ def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 '''
 
-_CHECK = '''
+_CHECK = """
     if not x.is_floating_point():
         raise TypeError(
             f"expected a floating-point tensor, got {x.dtype} of shape {list(x.shape)}"
         )
-'''
+"""
 
-_CHECK_GATE = '''    if gate.shape != x.shape or gate.dtype != x.dtype:
+_CHECK_GATE = """    if gate.shape != x.shape or gate.dtype != x.dtype:
         raise ValueError(
             f"x and gate must be alike, got {x.dtype} of shape {list(x.shape)} "
             f"and {gate.dtype} of shape {list(gate.shape)}"
         )
-'''
+"""
 
 
 @cache
@@ -224,7 +234,11 @@ class Source:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.routines = (program.forward, program.backward, program.double_backward)
+        self.routines: tuple[Routine, ...] = (
+            program.forward,
+            program.backward,
+            program.double_backward,
+        )
         self.names = variable_names(program, reserved_names())
         self.inputs = [self.names[node] for node in program.inputs]
         self.parameters = [self.names[node] for node in program.parameters]
@@ -262,8 +276,7 @@ class Source:
         lines, results = TorchRenderer().body(routine, self.names)
         arguments = ", ".join(f"{self.names[a]}: Tensor" for a in routine.arguments)
         values = [
-            self.result(output, code)
-            for output, code in zip(routine.outputs, results, strict=True)
+            self.result(output, code) for output, code in zip(routine.outputs, results, strict=True)
         ]
         kind = "Tensor" if len(values) == 1 else f"tuple[{', '.join(['Tensor'] * len(values))}]"
         about = {
@@ -285,8 +298,9 @@ class Source:
     def result(self, output: str, code: Code) -> str:
         """A result, with a value at every element, and never an argument itself."""
         if not code.elementwise:
-            number = code.number is not None
-            return f"torch.full_like(x, {code.text})" if number else f"torch.zeros_like(x) + {code.within(SUM)}"
+            if code.number is not None:
+                return f"torch.full_like(x, {code.text})"
+            return f"torch.zeros_like(x) + {code.within(PRODUCT)}"
         return f"{code.text}.clone()" if code.text in self.names.values() else code.text
 
     def functions(self) -> str:
@@ -366,7 +380,8 @@ class _Eager(Function):
 
 
 def activation({signature}) -> Tensor:
-    """y at every element; parameters have shape (1,) or, per channel, (C,)."""{checks}    if not torch.is_grad_enabled():
+    """y at every element; parameters have shape (1,) or, per channel, (C,)."""{checks}
+    if not torch.is_grad_enabled():
         return _Activation.forward({arguments})
     if torch.compiler.is_compiling():
         return _Activation.apply({arguments})
@@ -378,7 +393,7 @@ def activation({signature}) -> Tensor:
 
     def checks(self) -> str:
         """What is wrong with an input is said before anything is computed."""
-        return _CHECK + (_CHECK_GATE if len(self.inputs) == 2 else "")
+        return (_CHECK + (_CHECK_GATE if len(self.inputs) == 2 else "")).rstrip("\n")
 
     def wide(self, variable: Input | Parameter, name: str | None = None) -> str:
         """An argument in the type and the shape that the routines compute with."""
@@ -408,14 +423,15 @@ def activation({signature}) -> Tensor:
         lines = ["", "", "class Activation(nn.Module):"]
         lines += [f'    """{_title(program)}"""', ""]
         signature = ["self", *options, "device=None", "dtype=None"]
-        lines += [f"    def __init__({', '.join(signature)}) -> None:", "        super().__init__()"]
+        lines += [f"    def __init__({', '.join(signature)}) -> None:"]
+        lines += ["        super().__init__()"]
         lines += [f"        self.{name} = {name}" for name in kept]
         for name, size in shared.items():
-            lines.append(
-                f"        self.{name} = nn.Parameter(torch.empty({size}, device=device, dtype=dtype))"
-            )
+            value = f"torch.empty({size}, device=device, dtype=dtype)"
+            lines.append(f"        self.{name} = nn.Parameter({value})")
         if shared:
-            lines += ["        self.reset_parameters()", "", "    def reset_parameters(self) -> None:"]
+            lines += ["        self.reset_parameters()", ""]
+            lines += ["    def reset_parameters(self) -> None:"]
             lines += ['        """The values from before training."""']
             for parameter in program.parameters:
                 name = self.names[parameter]

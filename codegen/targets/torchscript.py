@@ -117,7 +117,8 @@ class ScriptSource(Source):
             lines += [f"    w_{name} = {self.wide(variable)}", f"    {zero} = _zero(w_{name})"]
         outputs = ", ".join(["y", *self.first, *self.second.values()])
         values = ", ".join(f"w_{name}.detach()" for name in self.variables)
-        lines += [f"    {outputs} = _taylor({values})", "    with_gradient = torch.zeros_like(wide)"]
+        lines += [f"    {outputs} = _taylor({values})"]
+        lines += ["    with_gradient = torch.zeros_like(wide)"]
         for i, (zero, slope) in enumerate(zip(zeros, self.first, strict=True)):
             terms = [slope]
             for j in range(i, len(variables)):

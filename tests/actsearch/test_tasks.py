@@ -13,9 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from actsearch.grammar import parse
 from actsearch.tasks import EMBEDDED, TASKS, ChildResult, Recipe, Task, TaskError, task
+from actsearch.tasks.children import CHILDREN, Generated
 from actsearch.tasks.trainers import resident
-from actsearch.tasks.training import new_trainer, resolve_device, train_with, use_one_thread
+from actsearch.tasks.training import (
+    first_failure,
+    new_trainer,
+    resolve_device,
+    train_with,
+    use_one_thread,
+)
 
 CPU = torch.device("cpu")
 
@@ -106,9 +114,6 @@ def test_training_leaves_the_global_generator_alone(embedded: Task) -> None:
 
 
 def test_equal_seeds_pair_children_of_different_activations(embedded: Task) -> None:
-    from actsearch.grammar import parse
-    from actsearch.tasks.children import Generated
-
     data = resident(embedded.load(), CPU)
     trainers = [
         new_trainer(embedded.child, embedded.recipe, Generated(parse(text)), data, seed)
@@ -192,7 +197,7 @@ def poison(at: int, backward: bool) -> Plain:
 
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
-            value: Tensor = Function.apply(x, self.calls >= at)  # type: ignore[no-untyped-call]
+            value: Tensor = Function.apply(x, self.calls >= at)
             return value
 
     return Plain(Poisoned)
@@ -221,6 +226,20 @@ def test_divergence_is_recorded_with_its_step() -> None:
     assert result.status == "failed"
     assert result.reason is not None
     assert int(result.reason.rsplit(" ", 1)[1]) > 1
+
+
+def test_parameters_may_be_huge_but_not_infinite() -> None:
+    subject = task("digits-mlp", steps=5)
+    data = resident(subject.load(), CPU)
+    for value, finite in ((3e38, True), (math.inf, False)):
+        trainer = new_trainer("mlp", subject.recipe, Generated(parse("1")), data, seed=0)
+        with torch.no_grad():  # behind a constant, where no loss can see it
+            trainer.child.get_parameter("layer1.weight").fill_(value)
+        assert trainer.advance(5) is finite
+    trainer = new_trainer("mlp", subject.recipe, Generated(parse("1")), data, seed=0)
+    with torch.no_grad():
+        trainer.child.get_parameter("layer1.bias")[3] = math.nan
+    assert first_failure(trainer, 5) == "parameters are not finite after step 1"
 
 
 def test_an_activation_that_raises_is_a_failure_but_the_machine_is_not() -> None:
@@ -299,8 +318,6 @@ def test_devices() -> None:
 
 
 def test_every_row_describes_itself() -> None:
-    from actsearch.tasks.children import CHILDREN
-
     for name, row in TASKS.items():
         assert row.child in CHILDREN
         assert row.description

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -84,6 +85,39 @@ def test_calling_the_generated_gradient_changes_no_bit(
     monkeypatch.setattr(dense, "differentiated", through_autograd)
     assert task("mnist1d-mlp", steps=30).train(text, seed=0).loss == direct.loss
     assert kinds == [dense.Direct, dense.Direct]
+
+
+def test_squares_of_gradients_that_overflow_are_treated_as_torch_does() -> None:
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, dy: torch.Tensor) -> torch.Tensor:
+            return dy * 1e15
+
+    class SteepIdentity(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            value: torch.Tensor = Steep.apply(x)
+            return value
+
+    class Make:
+        inputs = 1
+
+        def __call__(self, channels: int) -> torch.nn.Module:
+            return SteepIdentity()
+
+    subject = task("digits-mlp", steps=10)
+    loaded = resident(subject.load(), CPU)
+    lean = new_trainer("mlp", subject.recipe, Make(), loaded, seed=0)
+    again = new_trainer("mlp", subject.recipe, Make(), loaded, seed=0)
+    plain = AutogradTrainer(again.child, subject.recipe, loaded, seed=0)
+    assert lean.advance(10)
+    assert plain.advance(10)
+    assert any(gradient.abs().max() > 1e20 for _, gradient in lean.gradients())
+    for ours, theirs in zip(lean.child.parameters(), plain.child.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-4)
 
 
 @pytest.mark.parametrize("kind", [DenseTrainer, AutogradTrainer])
@@ -208,6 +242,19 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     made = np.ones((1, 2), np.float32), np.ones(1, np.int64)
     inputs, _ = task_data._cached_arrays("thing", lambda: made)
     assert inputs is made[0]
+
+
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "replace", full)
+    made = np.ones((1, 2), np.float32), np.ones(1, np.int64)
+    assert task_data._cached_arrays("thing", lambda: made) is not None
+    assert list((tmp_path / "actsearch").iterdir()) == []
 
 
 @pytest.mark.parametrize(

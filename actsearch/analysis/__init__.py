@@ -1,0 +1,9 @@
+"""What an activation is like: its properties and the name that people know it by."""
+
+from __future__ import annotations
+
+from actsearch.analysis.names import known_name
+from actsearch.analysis.pieces import Interval, Jump, Kink, Piece
+from actsearch.analysis.properties import Properties, properties
+
+__all__ = ["Interval", "Jump", "Kink", "Piece", "Properties", "known_name", "properties"]
