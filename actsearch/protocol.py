@@ -86,7 +86,7 @@ def row(
         "stderr": standard_error(metrics),
         "seeds": len(metrics),
         "failed": sum(t.state == "failed" for t in trainings),
-        "metrics": {t.seed: t.metric for t in trainings if t.metric is not None},
+        "metrics": {str(t.seed): t.metric for t in trainings if t.metric is not None},
         "split": trainings[0].split,
         "validation": validation,
         "trial": trial,

@@ -1,6 +1,6 @@
 """Floor 2: from an expression to code.
 
-Names are imported on first use, so that what needs no torch does not load it.
+What needs torch is imported on first use.
 """
 
 from __future__ import annotations
@@ -8,24 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from actsearch.codegen.export import export
-    from actsearch.codegen.gradient import gradient
-    from actsearch.codegen.module import Activation, compile, parameter_groups
-    from actsearch.codegen.program import Program, program
-    from actsearch.codegen.targets import TARGETS, UnknownTarget
+from actsearch.codegen.export import export
+from actsearch.codegen.gradient import gradient
+from actsearch.codegen.program import Program, program
+from actsearch.codegen.targets import TARGETS, UnknownTarget
 
-_HOME = {
-    "Activation": "module",
-    "Program": "program",
-    "TARGETS": "targets",
-    "UnknownTarget": "targets",
-    "compile": "module",
-    "export": "export",
-    "gradient": "gradient",
-    "parameter_groups": "module",
-    "program": "program",
-}
+if TYPE_CHECKING:
+    from actsearch.codegen.module import Activation, compile, parameter_groups
+
+_NEEDS_TORCH = frozenset({"Activation", "compile", "parameter_groups"})
 
 __all__ = [
     "TARGETS",
@@ -41,11 +32,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _NEEDS_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module("actsearch.codegen.module"), name)
 
 
 def __dir__() -> list[str]:

@@ -48,6 +48,8 @@ CLEAN = Rules(
     "a*(n/b) -> n*(a/b)",
     "where(a, n, b)*c -> where(a, n*c, b*c)",
     "where(a, b, n)*c -> where(a, b*c, n*c)",
+    "where(a, where(b, c, d), f)*g -> where(a, where(b, c, d)*g, f*g)",
+    "where(a, b, where(c, d, f))*g -> where(a, b*g, where(c, d, f)*g)",
     # quotients
     "0/a -> 0",
     "a/1 -> a",
@@ -58,6 +60,8 @@ CLEAN = Rules(
     "(n*a)/b -> n*(a/b)",
     "where(a, n, b)/c -> where(a, n/c, b/c)",
     "where(a, b, n)/c -> where(a, b/c, n/c)",
+    "where(a, where(b, c, d), f)/g -> where(a, where(b, c, d)/g, f/g)",
+    "where(a, b, where(c, d, f))/g -> where(a, b/g, where(c, d, f)/g)",
     # powers
     "a**1 -> a",
     "a**0 -> 1",

@@ -76,7 +76,8 @@ def _magnitudes() -> Array:
     """|x| along a ray, ascending."""
     small = [0.0, 1.5e-45, 1e-40, *(2.0**k for k in range(-126, -2, 12))]
     large = [2.0**k for k in range(7, 128, 3)]
-    values = [*small, *np.arange(0.25, 128, 1.25), *large, LARGEST, np.inf]
+    middle = {*np.arange(0.25, 128, 1.25), *np.arange(86, 100, 0.5)}  # exp overflows at 88.7
+    values = [*small, *sorted(middle), *large, LARGEST, np.inf]
     return np.asarray(values, np.float32).astype(np.float64)
 
 

@@ -30,8 +30,16 @@ DY = Parameter("∂y")
 
 _WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
 
-Operand = int | float | Expression
-"""What a step works on: the number of an earlier step, a constant, or an argument."""
+
+@dataclass(frozen=True)
+class Earlier:
+    """The result of an earlier step."""
+
+    step: int
+
+
+Operand = Earlier | float | Expression
+"""What a step works on: an earlier result, a constant, or an argument."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Routine:
         """The steps, in order, and where the results are."""
         steps: list[Step] = []
         place: dict[Expression, Operand] = {}
-        known: dict[tuple[str, tuple[Operand, ...]], int] = {}
+        known: dict[tuple[str, tuple[Operand, ...]], Earlier] = {}
         for node in _postorder(self.expressions):
             if isinstance(node, Number):
                 place[node] = float(node.value)
@@ -77,9 +85,10 @@ class Routine:
                 name = node.operator.name
                 if name in COMMUTATIVE and (name, operands[::-1]) in known:
                     operands = operands[::-1]
-                place[node] = known.setdefault((name, operands), len(steps))
-                if place[node] == len(steps):
+                if (name, operands) not in known:
+                    known[name, operands] = Earlier(len(steps))
                     steps.append(Step(name, operands))
+                place[node] = known[name, operands]
         return tuple(steps), tuple(place[result] for result in self.expressions)
 
     @property
@@ -132,7 +141,7 @@ def weight(variable: Input | Parameter) -> Parameter:
 @lru_cache(maxsize=256)
 def program(expression: Expression) -> Program:
     """The program of an activation, from its expression in stable form."""
-    value = stabilise(expression)
+    (value,) = stabilise([expression])
     names = {node.name for node in expression.inputs}
     inputs = (Input("x"), Input("gate")) if "gate" in names else (Input("x"),)
     parameters = expression.parameters
@@ -160,7 +169,7 @@ def program(expression: Expression) -> Program:
 
 def prepared(expressions: Sequence[Expression]) -> list[Expression]:
     """Results of routines in stable form, guarded, and lowered."""
-    return [lower(guarded) for guarded in guard([stabilise(result) for result in expressions])]
+    return [lower(guarded) for guarded in guard(stabilise(expressions))]
 
 
 def lower(expression: str | Expression) -> Expression:

@@ -1,6 +1,6 @@
 """Rewrite rules, written in the language: `"a + 0 -> a"` is a rule.
 
-In a rule `a` to `d` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive
+In a rule `a` to `g` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive
 ones, `k` for a negative one. A rule looks at the top of an expression only; `Rules.build` is the
 constructor that applies them, so that expressions are clean from the leaves up, in one pass.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from actsearch.grammar.errors import BadNumber
@@ -18,7 +18,7 @@ from actsearch.grammar.expression import Apply, Expression, Number, Parameter, c
 from actsearch.grammar.language import parse_template
 from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS
 
-FORMALS = ("a", "b", "c", "d", "m", "n", "p", "q", "k")
+FORMALS = ("a", "b", "c", "d", "f", "g", "m", "n", "p", "q", "k")
 _NUMBERS: Mapping[str, Callable[[Fraction], bool]] = {
     "m": lambda value: True,
     "n": lambda value: True,
@@ -56,7 +56,8 @@ class Rules:
 
     def __init__(self, *lines: str) -> None:
         self.lines = lines
-        self._by_operator: dict[str, list[tuple[Expression, Expression]]] = {}
+        self._by_operator: dict[str, list[tuple[Apply, Expression]]] = {}
+        self._by_shape: dict[tuple[object, ...], list[tuple[Apply, Expression]]] = {}
         for line in lines:
             sides = _ARROW.split(line)
             left, right = (parse_template(side.strip(), FORMALS) for side in sides)
@@ -72,11 +73,26 @@ class Rules:
             return folded
         if all(isinstance(argument, Number) for argument in arguments):
             return call(name, *arguments)
-        for pattern, result in self._by_operator.get(name, ()):
+        for pattern, result in self._candidates(name, arguments):
             bound: dict[str, Expression] = {}
-            if all(map(_match, pattern.arguments, arguments, itertools.repeat(bound))):
+            if all(map(_match, pattern.arguments, arguments, itertools.repeat(bound))) and (
+                _product_fits(bound)
+            ):
                 return self.instantiate(result, bound)
         return call(name, *arguments)
+
+    def _candidates(
+        self, name: str, arguments: tuple[Expression, ...]
+    ) -> list[tuple[Apply, Expression]]:
+        """The rules whose pattern has the operands' own operators, found once for each shape."""
+        shape = (name, *map(_shape, arguments))
+        if shape not in self._by_shape:
+            self._by_shape[shape] = [
+                (pattern, result)
+                for pattern, result in self._by_operator.get(name, ())
+                if all(map(_may_match, pattern.arguments, shape[1:]))
+            ]
+        return self._by_shape[shape]
 
     def results(self, node: Expression, constructor: Rules) -> Iterator[Expression]:
         """What each rule that matches the top of `node` makes of it, once, by another's rules."""
@@ -95,13 +111,20 @@ class Rules:
         arguments = (self.instantiate(argument, bound) for argument in template.arguments)
         return self.build(template.operator.name, *arguments)
 
-    def rebuild(self, expression: Expression) -> Expression:
-        """The expression built anew by these rules, operands first."""
-
-        def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
-            return self.build(node.operator.name, *arguments) if isinstance(node, Apply) else node
-
-        return expression.fold(visit)
+    def rebuild(self, expressions: Iterable[Expression]) -> list[Expression]:
+        """The expressions built anew by these rules, operands first; what they share only once."""
+        built: dict[Expression, Expression] = {}
+        found = []
+        for expression in expressions:
+            for node in expression.postorder():
+                if node not in built:
+                    built[node] = (
+                        self.build(node.operator.name, *(built[a] for a in node.arguments))
+                        if isinstance(node, Apply)
+                        else node
+                    )
+            found.append(built[expression])
+        return found
 
 
 def fold_numbers(name: str, arguments: tuple[Expression, ...]) -> Expression | None:
@@ -132,6 +155,12 @@ def _fold_where(condition: Expression, left: Expression, right: Expression) -> E
     return None
 
 
+def _product_fits(bound: Mapping[str, Expression]) -> bool:
+    """Whether two numbers have a product: rules that bring numbers together never end without."""
+    numbers = [value for value in bound.values() if isinstance(value, Number)]
+    return len(numbers) != 2 or fold_numbers("mul", tuple(numbers)) is not None
+
+
 def _orders(pattern: Expression) -> list[Expression]:
     """The pattern with the operands of its commutative operators in every order."""
     if not isinstance(pattern, Apply):
@@ -144,6 +173,17 @@ def _orders(pattern: Expression) -> list[Expression]:
         if name in COMMUTATIVE:
             found[Apply(name, *reversed(arguments))] = None
     return list(found)
+
+
+def _shape(node: Expression) -> object:
+    """What a pattern can tell at a glance: an operand's operator, or its kind."""
+    return node.operator if isinstance(node, Apply) else type(node)
+
+
+def _may_match(pattern: Expression, shape: object) -> bool:
+    if isinstance(pattern, Parameter):
+        return pattern.name not in _NUMBERS or shape is Number
+    return _shape(pattern) is shape
 
 
 def _match(pattern: Expression, node: Expression, bound: dict[str, Expression]) -> bool:

@@ -7,6 +7,8 @@ again to the gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from actsearch.codegen.gradient import CLEAN
 from actsearch.codegen.rewriting import Rules
 from actsearch.grammar.expression import Expression
@@ -51,6 +53,6 @@ STABLE = Rules(
 )
 
 
-def stabilise(expression: Expression) -> Expression:
-    """The expression with every rule of `STABLE` applied, operands first."""
-    return STABLE.rebuild(expression)
+def stabilise(expressions: Iterable[Expression]) -> list[Expression]:
+    """The expressions with every rule of `STABLE` applied, operands first."""
+    return STABLE.rebuild(expressions)

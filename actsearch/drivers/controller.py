@@ -205,9 +205,14 @@ class Controller(Driver):
         hidden: size of the LSTM.
         learning_rate: of Adam.
         entropy: weight of the bonus for the policy's entropy (in nats a step, averaged).
-        decay: of the exponential moving averages of the reward and of its spread, by which
-            advantages are centred and scaled.
+        decay: of the exponential moving average that is the baseline.
+        elites: how many of the best episodes so far are kept to imitate.
+        imitation: weight of their log-likelihood (in nats a step, averaged), the priority queue
+            of Abolafia et al. (2018, arXiv 1801.03526); 0 for the policy gradient alone.
     """
+
+    epochs = 1
+    """Gradient steps on each batch."""
 
     def __init__(
         self,
@@ -218,6 +223,8 @@ class Controller(Driver):
         learning_rate: float = 0.003,
         entropy: float = 0.01,
         decay: float = 0.9,
+        elites: int = 16,
+        imitation: float = 0.5,
     ) -> None:
         super().__init__(space, seed)
         if not space.components:
@@ -227,18 +234,26 @@ class Controller(Driver):
         self.batch = batch
         self.entropy = entropy
         self.decay = decay
+        self.elites = elites
+        self.imitation = imitation
         self.policy = Policy(len(space.components), hidden, learning_rate, seed)
         self._sampled: deque[Episode] = deque()
-        self._repeated: deque[Episode] = deque(maxlen=batch)
         self._awaited: list[Episode] = []
         self._told: list[tuple[Episode, float | None]] = []
         self._proposed: dict[int, None] = {}
         self._rewards: list[float] = []
         self._baseline = 1.0
+        self._elites: list[tuple[float, Episode]] = []
 
     @abstractmethod
-    def _update(self, batch: Batch, advantages: Tensor) -> None:
-        """Improve the policy; advantages are (episodes, 1)."""
+    def _gain(self, log_probabilities: Tensor, sampled: Tensor, advantages: Tensor) -> Tensor:
+        """What the policy gradient climbs, for each step.
+
+        Args:
+            log_probabilities: (episodes, steps) of the actions under the policy as it is.
+            sampled: the same under the policy that sampled them.
+            advantages: (episodes, 1).
+        """
 
     def _propose(self) -> int:
         for _ in range(RESAMPLES):
@@ -253,14 +268,15 @@ class Controller(Driver):
         return episode.index
 
     def _fill(self) -> None:
-        """Sample a batch; a policy that knows nothing new learns that repeats are worthless."""
+        """Sample a batch; a policy that samples nothing new learns that repeats are worthless."""
         found = set(self._proposed)
-        for episode in self._sample(self.batch):
-            known = episode.index in found
-            found.add(episode.index)
-            (self._repeated if known else self._sampled).append(episode)
+        episodes = self._sample(self.batch)
+        for episode in episodes:
+            if episode.index not in found:
+                found.add(episode.index)
+                self._sampled.append(episode)
         if not self._sampled:
-            self._improve([])
+            self._improve(episodes, [-self._baseline] * len(episodes))
 
     def _sample(self, count: int) -> list[Episode]:
         """Derivations under the policy as it is."""
@@ -289,65 +305,75 @@ class Controller(Driver):
 
     def _learn(self, index: int, reward: float | None) -> None:
         place = next(k for k, episode in enumerate(self._awaited) if episode.index == index)
-        self._told.append((self._awaited.pop(place), reward))
+        told = self._awaited.pop(place)
+        self._told.append((told, reward))
+        if reward is not None:
+            self._elites = sorted([*self._elites, (reward, told)], key=lambda elite: -elite[0])
+            del self._elites[self.elites :]
         if len(self._told) == self.batch:
-            told, self._told = self._told, []
+            episodes = [episode for episode, _ in self._told]
+            rewards = [-math.inf if reward is None else reward for _, reward in self._told]
+            self._told.clear()
             self._sampled.clear()
-            self._improve(told)
+            self._improve(episodes, self._advantages(rewards))
 
-    def _improve(self, told: list[tuple[Episode, float | None]]) -> None:
-        """One update, from rewards that were told and from the latest repeats."""
-        rewards = [-math.inf if reward is None else reward for _, reward in told]
-        repeated = list(self._repeated)
-        self._repeated.clear()
-        batch = self.policy.batch([episode for episode, _ in told] + repeated)
+    def _improve(self, episodes: list[Episode], advantages: list[float]) -> None:
+        """Climb the gain of these episodes, the policy's entropy and the elites' likelihood."""
+        import torch
+
+        column = torch.tensor(advantages).unsqueeze(1)
+        rows = len(episodes)
+        batch = self.policy.batch(episodes + [episode for _, episode in self._elites])
+        steps, elite_steps = batch.present[:rows].sum(), batch.present[rows:].sum().clamp(min=1)
         with one_thread():
-            self._update(batch, self._advantages(rewards, len(repeated)))
+            for _ in range(self.epochs):
+                chosen, entropy = self.policy.evaluate(batch)
+                gain = self._gain(chosen[:rows], batch.sampled[:rows], column)
+                gain = gain * batch.present[:rows] + self.entropy * entropy[:rows]
+                imitated = self.imitation * chosen[rows:].sum() / elite_steps
+                self.policy.improve(-gain.sum() / steps - imitated)
 
-    def _advantages(self, rewards: list[float], repeats: int) -> Tensor:
-        """Utility less its moving average, as a column; the utility of a repeat is 0.
+    def _advantages(self, rewards: list[float]) -> list[float]:
+        """Utility less its moving average.
 
         The utility of a reward is -log(1 - q), where q is the share of all rewards so far that it
         exceeds (1 on average): the same for any monotone change of the reward's scale, and most
-        attentive to the best.
+        attentive to the best. That of a failure is the lowest.
         """
-        import torch
-
         for reward in rewards:
             insort(self._rewards, reward)
         total = len(self._rewards)
-        shares = (
-            (bisect_left(self._rewards, r) + bisect_right(self._rewards, r)) / 2 / total
-            for r in rewards
-        )
-        utilities = [-math.log1p(-min(share, 1 - 0.5 / total)) for share in shares]
-        advantages = [[utility - self._baseline] for utility in utilities + [0.0] * repeats]
-        if utilities:
-            mean = math.fsum(utilities) / len(utilities)
-            self._baseline = self.decay * self._baseline + (1 - self.decay) * mean
-        return torch.tensor(advantages)
+        utilities = []
+        for reward in rewards:
+            below = bisect_left(self._rewards, reward)
+            ties = bisect_right(self._rewards, reward) - below
+            utilities.append(-math.log1p(-(below + ties / 2) / total))
+        advantages = [utility - self._baseline for utility in utilities]
+        mean = math.fsum(utilities) / len(utilities)
+        self._baseline = self.decay * self._baseline + (1 - self.decay) * mean
+        return advantages
 
     def _state(self) -> dict[str, Any]:
         return {
             "policy": self.policy.state_dict(),
             "sampled": [episode.to_list() for episode in self._sampled],
-            "repeated": [episode.to_list() for episode in self._repeated],
             "awaited": [episode.to_list() for episode in self._awaited],
             "told": [[episode.to_list(), reward] for episode, reward in self._told],
             "proposed": list(self._proposed),
             "rewards": list(map(_finite, self._rewards)),
             "baseline": self._baseline,
+            "elites": [[reward, episode.to_list()] for reward, episode in self._elites],
         }
 
     def _load(self, state: dict[str, Any]) -> None:
         self.policy.load_state_dict(state["policy"])
         self._sampled = deque(map(Episode.from_list, state["sampled"]))
-        self._repeated = deque(map(Episode.from_list, state["repeated"]), maxlen=self.batch)
         self._awaited = [Episode.from_list(data) for data in state["awaited"]]
         self._told = [(Episode.from_list(data), reward) for data, reward in state["told"]]
         self._proposed = dict.fromkeys(state["proposed"])
         self._rewards = [-math.inf if r is None else r for r in state["rewards"]]
         self._baseline = state["baseline"]
+        self._elites = [(reward, Episode.from_list(data)) for reward, data in state["elites"]]
 
 
 def _finite(reward: float) -> float | None:

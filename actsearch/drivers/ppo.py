@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from actsearch.drivers.base import Space
-from actsearch.drivers.controller import Batch, Controller
+from actsearch.drivers.controller import Controller
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class PPO(Controller):
-    """Several epochs a batch up min(r A, clip(r, 1 - ε, 1 + ε) A) + entropy bonus.
+    """Several epochs a batch up min(r A, clip(r, 1 - ε, 1 + ε) A).
 
     Args:
         epochs: gradient steps on each batch.
@@ -33,13 +33,8 @@ class PPO(Controller):
         self.epochs = epochs
         self.clip = clip
 
-    def _update(self, batch: Batch, advantages: Tensor) -> None:
-        for _ in range(self.epochs):
-            log_probabilities, entropies = self.policy.evaluate(batch)
-            ratios = (log_probabilities - batch.sampled).exp()
-            gain = clipped_objective(ratios, advantages, self.clip) * batch.present
-            total = gain.sum() + self.entropy * entropies.sum()
-            self.policy.improve(-total / batch.present.sum())
+    def _gain(self, log_probabilities: Tensor, sampled: Tensor, advantages: Tensor) -> Tensor:
+        return clipped_objective((log_probabilities - sampled).exp(), advantages, self.clip)
 
 
 def clipped_objective(ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from actsearch.drivers.controller import Batch, Controller
+from actsearch.drivers.controller import Controller
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Reinforce(Controller):
-    """One gradient step a batch up E[A log π] + entropy bonus, with A from a moving average."""
+    """One gradient step a batch up A log π, with the advantage A over a moving average."""
 
     name: ClassVar[str] = "reinforce"
 
-    def _update(self, batch: Batch, advantages: Tensor) -> None:
-        log_probabilities, entropies = self.policy.evaluate(batch)
-        gain = (advantages * log_probabilities).sum() + self.entropy * entropies.sum()
-        self.policy.improve(-gain / batch.present.sum())
+    def _gain(self, log_probabilities: Tensor, sampled: Tensor, advantages: Tensor) -> Tensor:
+        return advantages * log_probabilities

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import networkx as nx
 import numpy as np
@@ -230,7 +231,7 @@ class EquivalenceClasses:
             return cls._from_dict(data)
         except FileNotFoundError:
             raise
-        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, OSError, BadZipFile) as error:
             raise ValueError(f"{path} holds no equivalence classes: {error}") from None
 
     def _to_dict(self) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def _sqrt(form: Form) -> Form:
         outside, inside = _even_powers(single[0])
         inside = inside.scaled(Fraction(1 if single[1] > 0 else -1))
     result = multiply(_sqrt_number(content), outside)
+    if inside.single is None and single is not None:
+        return multiply(result, _sqrt(inside)).on(form.domain)
     if inside.constant is None:  # √(c·a²·b) -> √c·|a|·√b
         node = call("sqrt", to_expression(Form(inside.terms)))
         domain: Domain = frozenset() if nonnegative(inside) else frozenset({node})
@@ -115,7 +117,7 @@ def _even_powers(product: Monomial) -> tuple[Form, Form]:
                 outside = multiply(outside, collected({root: whole}))
             if rest:
                 inside[atom] = 1
-    return outside, Form({monomial(inside): Fraction(1)})
+    return outside, collected(inside)
 
 
 def _form_of(node: Expression) -> Form:
@@ -267,7 +269,8 @@ def _without_exponential(form: Form) -> tuple[Form, Form]:
     candidates = []
     for exponent in exponents.values():
         rest = multiply(form, _apply("exp", exponent.scaled(_MINUS_ONE)))
-        candidates.append((order(to_expression(Form(rest.terms))), exponent, rest))
+        unit = rest.scaled(1 / abs(rest.leading()))
+        candidates.append((order(to_expression(Form(unit.terms))), exponent, rest))
     _, shift, rest = min(candidates, key=lambda candidate: candidate[0])
     return shift, rest
 

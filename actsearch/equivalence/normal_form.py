@@ -131,7 +131,20 @@ def _frontier(
         for argument, sign in zip(node.arguments, weigh(node.operator.name), strict=True):
             target = weights if argument in within else leaves
             target[argument] = target.get(argument, Fraction(0)) + sign * weights[node]
-    return leaves
+    return _whole_powers(leaves) if chain is _MULTIPLICATIVE else leaves
+
+
+def _whole_powers(factors: Mapping[Expression, Fraction]) -> Mapping[Expression, Fraction]:
+    """Factors aⁿ as a to the exponent n, so that 1/(1 + a)² is (1 + a)⁻²."""
+    found: dict[Expression, Fraction] = {}
+    for factor, exponent in factors.items():
+        if isinstance(factor, Apply) and factor.operator.name == "pow":
+            base, power_ = factor.arguments
+            if isinstance(power_, Number) and power_.value.denominator == 1 and power_.value:
+                found[base] = found.get(base, Fraction(0)) + exponent * power_.value
+                continue
+        found[factor] = found.get(factor, Fraction(0)) + exponent
+    return found
 
 
 def _added(name: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Final
 
@@ -102,9 +103,7 @@ def _times(a: Monomial, b: Monomial) -> Form:
     return collected(factors)
 
 
-def _needs_care(atom: Expression, exponent: int) -> bool:
-    if not isinstance(atom, Apply):
-        return False
+def _needs_care(atom: Apply, exponent: int) -> bool:
     name = atom.operator.name
     return (
         name == "exp"
@@ -115,16 +114,22 @@ def _needs_care(atom: Expression, exponent: int) -> bool:
 
 def collected(factors: dict[Expression, int]) -> Form:
     """The product of atoms to whole powers, with what can be merged merged."""
-    careful = [(a, k) for a, k in factors.items() if k and _needs_care(a, k)]
+    factors = _without_roots(factors)
+    careful = [
+        (a, k) for a, k in factors.items() if isinstance(a, Apply) and k and _needs_care(a, k)
+    ]
     if not careful or (len(careful) == 1 and _is_exp(careful[0][0]) and careful[0][1] == 1):
         return Form({monomial(factors): Fraction(1)})
     from actsearch.equivalence.normal_form import apply_form, form_of
 
-    plain = {a: k for a, k in factors.items() if k and not _needs_care(a, k)}
+    plain = {a: k for a, k in factors.items() if k and (a, k) not in careful}
+    sums = {a: k for a, k in careful if a.operator.name in ("add", "sub")}
+    opened = {atom: Form(form_of(atom).terms) for atom in sums}
+    if math.prod(len(form.terms) ** sums[atom] for atom, form in opened.items()) > MAX_TERMS:
+        plain, opened = plain | sums, {}  # too many terms: the product stays a product
     result = Form({monomial(plain): Fraction(1)})
     exponents: list[tuple[Form, Fraction]] = []
     for atom, k in careful:
-        assert isinstance(atom, Apply)
         name = atom.operator.name
         if name == "exp":
             exponents.append((form_of(atom.arguments[0]), Fraction(k)))
@@ -134,15 +139,27 @@ def collected(factors: dict[Expression, int]) -> Form:
             result = multiply(result, factor)
             if rest:
                 result = multiply(result, Form({((atom, rest),): Fraction(1)}))
-        else:
-            opened = Form(form_of(atom).terms)
-            size = max(1, len(result.terms)) * len(opened.terms) ** k
-            expanded = power(opened, k) if size <= MAX_TERMS else atom_power(atom, k)
-            result = multiply(result, expanded)
+    for atom, form in opened.items():
+        result = multiply(result, power(form, sums[atom]))
     merged = total(exponents)
     if merged.terms:
         result = multiply(result, apply_form("exp", Form(merged.terms)))
     return Form(result.terms)
+
+
+def _without_roots(factors: dict[Expression, int]) -> dict[Expression, int]:
+    """|s|^k and √s^k of a sum s as powers of s, which may cancel against others."""
+    found = dict(factors)
+    for atom, k in factors.items():
+        if not isinstance(atom, Apply) or atom.operator.name not in _ROOTS:
+            continue
+        inner = atom.arguments[0]
+        whole, rest = divmod(k, _ROOTS[atom.operator.name])
+        if whole and isinstance(inner, Apply) and inner.operator.name in ("add", "sub"):
+            step = whole * (2 if atom.operator.name == "abs" else 1)
+            found[inner] = found.get(inner, 0) + step
+            found[atom] = rest
+    return found
 
 
 def atom_power(atom: Expression, exponent: int) -> Form:

@@ -1,7 +1,8 @@
 """The curve of an expression, as pieces that can be drawn without lying.
 
 A line that joins samples would bridge jumps, poles and gaps of the domain. Here the samples are
-cut there, and each piece is followed up to where it ends.
+cut there, and each piece is followed up to where it ends. (A pole at which both sides go the same
+way needs no cut: the line leaves the view and comes back into it.)
 """
 
 from __future__ import annotations

@@ -92,8 +92,9 @@ def points(value: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value, to three decimals."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    """A p-value, to three decimals, on one line."""
+    text = "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def duration(seconds: float) -> str:

@@ -59,8 +59,7 @@ def verdict(material: Material) -> dict[str, Any]:
 def leaderboard(material: Material) -> Section:
     """The final ranking, each function with its interval and its seeds on one scale."""
     rows = material.board
-    measured = [row for row in rows if row["mean"] is not None]
-    scale = _Scale(measured)
+    scale = _Scale([row for row in rows if row["group"] is not None])
     drawn = [{**row, "interval": scale.interval(row)} for row in rows]
     title = "Leaderboard on the test split" if material.split == "test" else "Leaderboard so far"
     return Section("leaderboard", title, {"rows": drawn, "scale": scale, "split": material.split})
@@ -82,7 +81,7 @@ class _Scale:
 
     def interval(self, row: Row) -> dict[str, Any] | None:
         """Where the mean, the ends of ± one standard error, and the seeds lie."""
-        if row["mean"] is None:
+        if row["group"] is None:
             return None
         error = row["stderr"] or 0.0
         return {

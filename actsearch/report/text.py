@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from actsearch.report.leaderboard import beaten, rank_text
@@ -37,7 +38,7 @@ def render_leaderboard(rows: Sequence[Mapping[str, Any]]) -> Table:
         if split == "test":
             table.add_column("search", justify="right", no_wrap=True)
         table.add_column("better than", overflow="fold")
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip_longest(rows, rows[1:]):
         baseline = candidates and row["kind"] == "baseline"
         name = Text(row["expression"])
         if baseline:

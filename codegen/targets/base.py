@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from actsearch.codegen.program import DY, Operand, Program, Routine, Step, weight
+from actsearch.codegen.program import DY, Earlier, Operand, Program, Routine, Step, weight
 from actsearch.grammar.expression import INPUTS, Expression, Input
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 
@@ -89,13 +89,13 @@ class Renderer:
         def code(operand: Operand) -> Code:
             if isinstance(operand, float):
                 return self._number(operand)
-            if isinstance(operand, int):
-                return done[operand]
+            if isinstance(operand, Earlier):
+                return done[operand.step]
             return Code(names[operand], elementwise=operand in _ELEMENTWISE)
 
         for place, step in enumerate(routine.steps):
             rendered = self.step(step, [code(operand) for operand in step.operands])
-            if place not in last and not self._inlined(rendered, uses[place]):
+            if Earlier(place) not in last and not self._inlined(rendered, uses[place]):
                 name = unused(f"t{len(lines) + 1}", taken)
                 lines.append(self.assignment.format(name=name, value=rendered.text))
                 rendered = Code(name, elementwise=rendered.elementwise)
@@ -133,8 +133,8 @@ def _uses(routine: Routine) -> list[int]:
     uses = [0] * len(routine.steps)
     operands = [operand for step in routine.steps for operand in step.operands]
     for operand in [*operands, *routine.results]:
-        if isinstance(operand, int):
-            uses[operand] += 1
+        if isinstance(operand, Earlier):
+            uses[operand.step] += 1
     return uses
 
 

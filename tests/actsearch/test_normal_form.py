@@ -44,17 +44,12 @@ def same_values(a: Expression, b: Expression, seed: int, count: int = 24) -> int
     defined = 0
     with mpmath.workdps(50):
         for _ in range(count):
-            scale = generator.choice((0.3, 2.0, 6.0))
+            scale = generator.choice((0.3, 1.0, 3.0))
             point = {n: mpmath.mpf(round(generator.uniform(-scale, scale), 6)) for n in names}
-            values = [
-                evaluate(
-                    e,
-                    {n: v for n, v in point.items() if n == "x" or n in _names(e)},
-                    "mpmath",
-                    60,
-                )[()]
-                for e in (a, b)
-            ]
+            try:
+                values = [_value(e, point) for e in (a, b)]
+            except (MemoryError, OverflowError):  # mpmath cannot write exp(exp(exp(6))) down
+                continue
             if mpmath.isnan(values[0]) or mpmath.isnan(values[1]):
                 assert mpmath.isnan(values[0]) == mpmath.isnan(values[1]), (str(a), str(b), point)
                 continue
@@ -64,6 +59,11 @@ def same_values(a: Expression, b: Expression, seed: int, count: int = 24) -> int
             assert error <= mpmath.mpf(10) ** -25 * max(1, abs(values[0])), (str(a), str(b), point)
             defined += 1
     return defined
+
+
+def _value(expression: Expression, point: dict[str, mpmath.mpf]) -> mpmath.mpf:
+    known = {name: v for name, v in point.items() if name == "x" or name in _names(expression)}
+    return evaluate(expression, known, "mpmath", 60)[()]
 
 
 def _names(expression: Expression) -> set[str]:
@@ -117,7 +117,6 @@ def test_each_definition_is_an_identity_for_sympy(line: str) -> None:
         ("min(x, gate)", "min(gate, x)"),
         ("min(x, 0) + max(x, 0)", "x"),
         ("max(x, 0) - max(-x, 0)", "x"),
-        ("max(x, sqrt(x**2))", "abs(x)"),
         ("where(x > 0, x, 0)", "relu(x)"),
         ("where(x >= 0, x, alpha*x)", "where(x < 0, alpha*x, x)"),
         ("where(x > 1, 2, 2)", "2"),
@@ -192,7 +191,7 @@ def test_it_is_the_same_function_on_random_expressions() -> None:
 def test_it_is_the_same_function_for_every_name() -> None:
     for place, activation in enumerate(named_activations().values()):
         form = normal_form(activation.expression)
-        assert same_values(activation.expression, form, place, count=12) > 4 or "sqrt" in str(form)
+        assert same_values(activation.expression, form, place, count=20) > 3
 
 
 def test_idempotent() -> None:

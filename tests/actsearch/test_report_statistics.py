@@ -143,7 +143,7 @@ def test_false_claims_are_rare(rng: np.random.Generator, deviations: list[float]
 
 
 def test_rank_ranges_hold_the_true_ranks_and_are_short(rng: np.random.Generator) -> None:
-    means = [64.0, 63.5, 61.0, 60.8, 60.5, 58.0, 55.0, 50.0]
+    means = [63.0, 62.5, 62.0, 61.4, 60.7, 60.4, 59.0, 58.1]
     rounds, held, plain, moderated = 100, 0, 0, 0
     for _ in range(rounds):
         samples = _leaderboard(rng, means, [1.5] * 8)
@@ -155,7 +155,7 @@ def test_rank_ranges_hold_the_true_ranks_and_are_short(rng: np.random.Generator)
         p = [differences([samples[i], samples[j]])[0, 1].p_different for i, j in pairs]
         plain += sum(value <= 0.05 for value in holm(p))
     assert held / rounds > 0.93
-    assert moderated > 1.5 * plain  # that is what moderation is for
+    assert moderated > 2 * plain  # that is what moderation is for
 
 
 def test_groups_are_ordered_for_certain(rng: np.random.Generator) -> None:
@@ -182,4 +182,5 @@ def test_ranks_without_and_with_an_order() -> None:
     assert ordered_groups(3, chain) == [1, 2, 3]
     assert rank_ranges(3, {(0, 2)}) == [(1, 2), (1, 3), (2, 3)]
     assert ordered_groups(3, {(0, 2)}) == [1, 1, 1]  # 1 is like 0 and like 2
-    assert rank_ranges(0, set()) == ordered_groups(0, set()) == []
+    assert rank_ranges(0, set()) == []
+    assert ordered_groups(0, set()) == []
