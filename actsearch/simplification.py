@@ -154,14 +154,18 @@ def _named_form(expression: Expression) -> list[Expression]:
 
 def _spellings(expression: Expression) -> Iterator[Expression]:
     yield expression
-    yield CLEAN.rebuild(expression)
+    yield _rebuilt(CLEAN, expression)
     pretty = expression
     for _ in range(_ROUNDS):
-        tidier = PRETTY.rebuild(pretty)
+        tidier = _rebuilt(PRETTY, pretty)
         if tidier is pretty:
             break
         pretty = tidier
     yield pretty
+
+
+def _rebuilt(rules: Rules, expression: Expression) -> Expression:
+    return rules.rebuild([expression])[0]
 
 
 @lru_cache(maxsize=1)
@@ -218,7 +222,7 @@ def _cheapest_argument(argument: Expression) -> Expression:
     except TooLarge:
         return argument
     choices = [argument, *_without_abs(form, 1)]
-    return min((PRETTY.rebuild(choice) for choice in choices), key=_rank)
+    return min((_rebuilt(PRETTY, choice) for choice in choices), key=_rank)
 
 
 def _common_factor(form: Form) -> tuple[Monomial, Form]:

@@ -94,8 +94,9 @@ def search(
     for name, value in counts.items():
         if value < 1:
             raise UsageError(f"{name} is a whole number of at least 1, not {value}")
-    if retest < 0:
-        raise UsageError(f"retest is 0 or more candidates, not {retest}")
+    for name, value in {"retest": retest, "workers": workers}.items():
+        if value < 0:
+            raise UsageError(f"{name} is a whole number of at least 0, not {value}")
     if isinstance(space, SearchSpace) and units is not None:
         raise UsageError("units are chosen when a space is made: space(name, units)")
     check_exclusions(exclude)

@@ -66,9 +66,10 @@ class Curve:
                 return ball
 
     def value(self, x: Point) -> float | None:
-        """The value at x; None where it is undefined (or beyond all numbers)."""
+        """The value at x; None where it is undefined, or not known (at an irrational break)."""
         ball = self.ball(x)
-        return as_float(ball) if is_value(ball) else None
+        known = is_value(ball) and (ball.rel_accuracy_bits() > 40 or _is_tiny(ball))
+        return as_float(ball) if known else None
 
     def defined(self, x: Point) -> bool:
         """Whether the function is defined at x."""

@@ -2,7 +2,8 @@
 
 A value is a finite ball that contains the true value, UNDEFINED where mathematics defines none (the
 square root of a negative number, a logarithm of zero, a division by zero), or UNDECIDED where the
-balls are too wide to tell. Nothing finite ever comes out of something undefined: the library
+balls are too wide to tell. Rational arithmetic stays exact, so that what switches at 3/10 is decided
+at 3/10. Nothing finite ever comes out of something undefined: the library
 returns finite balls for some undefined inputs (sinc of nan, tanh of an infinite ball), so
 operators only ever see finite balls.
 """
@@ -88,7 +89,11 @@ def ball_value(
     results = {} if memo is None else memo
     for node in _missing(expression, results):
         results[node] = _node_value(node, values, results)
-    return results[expression]
+    return _as_ball(results[expression])
+
+
+def _as_ball(value: Any) -> Ball:
+    return arb(value) if isinstance(value, fmpq) else value
 
 
 def _missing(expression: Expression, known: Mapping[Expression, Ball]) -> Iterator[Expression]:
@@ -109,14 +114,32 @@ def _node_value(
     node: Expression, values: Mapping[str, Fraction], results: Mapping[Expression, Ball]
 ) -> Ball:
     if isinstance(node, Apply):
-        return apply_ball(node.operator.name, *(results[a] for a in node.arguments))
+        operands = [results[argument] for argument in node.arguments]
+        found = _exactly(node.operator.name, operands)
+        if found is not None:
+            return found
+        return apply_ball(node.operator.name, *map(_as_ball, operands))
     if isinstance(node, Number):
-        return exact(node.value)
+        return fmpq(node.value.numerator, node.value.denominator)
     if isinstance(node, Constant):
         return _CONSTANTS[node.name]()
     assert isinstance(node, Input | Parameter)
     value = values[node.name]
-    return exact(value) if isinstance(value, Fraction) else value
+    return fmpq(value.numerator, value.denominator) if isinstance(value, Fraction) else value
+
+
+def _exactly(name: str, operands: list[Any]) -> Any:
+    """An operator on rational numbers, where the result is one of moderate size; else None."""
+    function = _RATIONAL.get(name)
+    if function is None:
+        return None
+    for operand in operands:
+        if not isinstance(operand, fmpq):
+            return None
+    result = function(*operands)
+    if isinstance(result, fmpq) and result.height_bits() > _MAX_HEIGHT:
+        return None
+    return result
 
 
 def apply_ball(name: str, *arguments: Ball) -> Ball:
@@ -320,6 +343,39 @@ _BALLS: Mapping[str, Callable[..., Ball]] = {
     "erfc": arb.erfc,
     "i0e": _scaled_bessel(0),
     "i1e": _scaled_bessel(1),
+}
+
+_MAX_HEIGHT = 1024
+_ZERO = fmpq(0)
+
+
+def _rational_power(a: fmpq, b: fmpq) -> Any:
+    if b.q != 1 or abs(b.p) > 64:
+        return None
+    if b.p >= 0:
+        return a**b.p
+    return a**b.p if a else UNDEFINED
+
+
+# What stays rational on rational numbers.
+_RATIONAL: Mapping[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b if b else UNDEFINED,
+    "neg": lambda a: -a,
+    "pow": _rational_power,
+    "abs": abs,
+    "sign": lambda a: fmpq((a > 0) - (a < 0)),
+    "relu": lambda a: max(a, _ZERO),
+    "max": max,
+    "min": min,
+    "lt": lambda a, b: bool(a < b),
+    "le": lambda a, b: bool(a <= b),
+    "gt": lambda a, b: bool(a > b),
+    "ge": lambda a, b: bool(a >= b),
+    "eq": lambda a, b: bool(a == b),
+    "ne": lambda a, b: bool(a != b),
 }
 
 if _missing_lines := (set(OPERATORS) ^ set(_BALLS)) | (COMPARISONS - set(_BALLS)):

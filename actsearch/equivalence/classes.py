@@ -223,7 +223,7 @@ class EquivalenceClasses:
             if path.suffix == ".json":
                 data = json.loads(path.read_text("utf8"))
             else:
-                with np.load(path, allow_pickle=False) as arrays:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                     data = json.loads(arrays["data"].tobytes())
                     data |= {key: arrays[key].tolist() for key in ("classes", "links", "reasons")}
             if data["format"] != FORMAT:

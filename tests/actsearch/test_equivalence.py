@@ -49,6 +49,7 @@ DIFFERENT = [
     ("relu(x)/relu(x)", "1"),
     ("where(x > 0, 1, 0)", "where(x >= 0, 1, 0)"),
     ("sign(x)", "where(x > 0, 1, -1)"),
+    ("where(x > 0.3, 2, x)", "where(x >= 0.3, 2, x)"),
     ("beta*x", "x"),
     ("beta*x", "beta**2*x"),
     ("beta*x", "abs(beta)*x"),

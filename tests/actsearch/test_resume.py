@@ -124,7 +124,7 @@ class Killed(BaseException):
 
 def test_a_kill_at_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after each transaction in turn; each time the study is resumed to its end."""
-    options = {"trials": 6, "retest": 1, "baseline_seeds": 1, "window": 3}
+    options = {"trials": 4, "retest": 1, "retest_seeds": 1, "baseline_seeds": 1, "window": 2}
     reference = search("swish", **settings(tmp_path / "run", tmp_path / "log", **options))
     monkeypatch.setattr(
         TrainingQueue, "abandon", lambda self: None

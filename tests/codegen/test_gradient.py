@@ -13,7 +13,15 @@ import torch
 from actsearch.codegen import compile, gradient
 from actsearch.codegen.program import program
 from actsearch.codegen.targets import TARGETS
-from actsearch.grammar import OPERATORS, Expression, Input, Parameter, call, named_activations, parse
+from actsearch.grammar import (
+    OPERATORS,
+    Expression,
+    Input,
+    Parameter,
+    call,
+    named_activations,
+    parse,
+)
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS
 from actsearch.grammar.search_space import space

@@ -64,7 +64,10 @@ def test_rule_is_an_identity(rule: str) -> None:
             continue  # a rule may hold on a larger domain
         compared += 1
         error = abs(sides[0] - sides[1])
-        assert error <= abs(sides[0]) * mpmath.mpf(10) ** -20 + mpmath.mpf(10) ** -30, (rule, values)
+        assert error <= abs(sides[0]) * mpmath.mpf(10) ** -20 + mpmath.mpf(10) ** -30, (
+            rule,
+            values,
+        )
     assert compared > 5
 
 
@@ -85,7 +88,9 @@ def test_rule_is_an_identity(rule: str) -> None:
 def test_stable_forms(text: str, stable: str) -> None:
     (found,) = stabilise([parse(text)])
     values = {"x": np.linspace(-3, 3, 31)}
-    np.testing.assert_allclose(evaluate(found, values), evaluate(text, values), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(
+        evaluate(found, values), evaluate(text, values), rtol=1e-9, atol=1e-15
+    )
     assert evaluate(found, {"x": 1e3}) == evaluate(stable, {"x": 1e3})
     assert evaluate(found, {"x": -1e3}) == evaluate(stable, {"x": -1e3})
 
