@@ -25,7 +25,7 @@ from actsearch.equivalence.polynomial import (
     to_expression,
     total,
 )
-from actsearch.grammar.expression import Apply, Expression, Parameter, call
+from actsearch.grammar.expression import Apply, Expression, Number, Parameter, call
 from actsearch.grammar.language import as_expression
 from actsearch.grammar.named import named_activations
 
@@ -33,6 +33,7 @@ _SECONDS = 1.0
 _MAX_SIZE = 300
 _MAX_PIECES = 3
 _ROUNDS = 6
+_PRODUCTS_TO = 64  # whole powers up to here are compiled to products
 
 PRETTY = Rules(
     *STABLE.lines,
@@ -71,7 +72,7 @@ def simplify(expression: str | Expression) -> Expression:
     """The cheapest form found of the same function: same domain (up to isolated points), same
     values, same parameters.
 
-    The result never costs more than what was given, and simplifying it again changes nothing.
+    The result never costs more than what was given (by `evaluation_cost`), and simplifying it again changes nothing.
     Expressions with one normal form get one result, unless one of them was already cheaper than
     everything that the normal form leads to. Expressions of more than 300 nodes are returned as
     they are.
@@ -103,7 +104,8 @@ def _simplified(expression: Expression) -> Expression:
     plain = rename(expression, {})
     candidates = {_restored(c, declared) for c in _candidates(plain)} | {expression}
     ordered = sorted(candidates, key=_rank)
-    named = [_restored(c, declared) for c in _named_form(plain) if c.cost <= expression.cost]
+    cost = evaluation_cost(expression)
+    named = [_restored(c, declared) for c in _named_form(plain) if evaluation_cost(c) <= cost]
     for candidate in named + ordered:
         if candidate is expression or _accepted(expression, candidate):
             return candidate
@@ -113,7 +115,18 @@ def _simplified(expression: Expression) -> Expression:
 def _rank(expression: Expression) -> tuple[float, int, int, str]:
     """Cheapest first, then fewest nodes, then shortest, then alphabetically."""
     text = str(expression)
-    return round(expression.cost, 9), expression.size, len(text), text
+    return evaluation_cost(expression), expression.size, len(text), text
+
+
+def evaluation_cost(expression: Expression) -> float:
+    """`Expression.cost` with whole powers as the products that they are compiled to."""
+    products = 0.0
+    for node in expression.postorder():
+        if isinstance(node, Apply) and node.operator.name == "pow":
+            exponent = node.arguments[1]
+            if isinstance(exponent, Number) and exponent.value in range(2, _PRODUCTS_TO + 1):
+                products += node.operator.cost - (int(exponent.value) - 1).bit_length()
+    return round(expression.cost - products, 9)
 
 
 def _accepted(expression: Expression, candidate: Expression) -> bool:

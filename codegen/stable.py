@@ -45,7 +45,8 @@ STABLE = Rules(
     "sinh(a)/cosh(a) -> tanh(a)",
     "(exp(a) - exp(-a))/(exp(a) + exp(-a)) -> tanh(a)",
     "log(cosh(a)) -> abs(a) + softplus(-2*abs(a)) - log(2)",
-    "1 - tanh(a)**2 -> 4*sigmoid(2*a)*sigmoid(-2*a)",
+    "1 - tanh(a)**2 -> 4*(sigmoid(2*a)*sigmoid(-2*a))",
+    "1 - 4*(sigmoid(2*a)*sigmoid(-2*a)) -> tanh(a)**2",
     # exponentials of opposite signs
     "exp(a)*exp(b) -> exp(a + b)",
     "exp(a)/exp(b) -> exp(a - b)",

@@ -76,7 +76,7 @@ def _analyse(expression: Expression) -> tuple[dict[str, Any], list[tuple[str, st
         ("zero gradient", _union(facts.zero_gradient)),
         ("Lipschitz", significant(facts.lipschitz)),
     ]
-    rows += [(f"{kind} limit", _overflow(ends)) for kind, ends in facts.overflow.items()]
+    rows += [(f"in {kind}", _overflow(ends)) for kind, ends in facts.overflow.items()]
     rows += [
         ("gain", f"{significant(gaussian.gain)}  (1/sqrt(E f(z)²), z ~ N(0, 1))"),
         ("E f'(z)²", significant(gaussian.gradient_second)),

@@ -69,7 +69,24 @@ def _lower_bound(form: Form, strict: bool) -> bool:
     if all(sign > 0 for sign in signs):
         return not strict or any(sign == 2 for sign in signs)
     low, _ = bounds(form)
-    return low > 0 if strict else low >= 0
+    return low > 0 if strict else low >= 0 or _absorbed(form)
+
+
+def _absorbed(form: Form) -> bool:
+    """c·|s| + d·s + rest >= 0 where |d| <= c and every term of the rest is >= 0."""
+    for product, coefficient in form.terms.items():
+        if coefficient < 0 or len(product) != 1 or product[0][1] != 1:
+            continue
+        atom = product[0][0]
+        if not isinstance(atom, Apply) or atom.operator.name != "abs":
+            continue
+        rest = {m: c for m, c in form.terms.items() if m != product}
+        inside = _form(atom.arguments[0]).terms
+        shares = {rest.get(m, Fraction(0)) / c for m, c in inside.items()}
+        if len(shares) == 1 and abs(shares.copy().pop()) <= coefficient:
+            if all(c > 0 and _monomial_sign(m) for m, c in rest.items() if m not in inside):
+                return True
+    return False
 
 
 def _monomial_sign(product: Monomial) -> int:

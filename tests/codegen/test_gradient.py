@@ -10,7 +10,7 @@ import mpmath
 import pytest
 import torch
 
-from actsearch.codegen import compile, gradient
+from actsearch.codegen import gradient
 from actsearch.codegen.program import program
 from actsearch.codegen.targets import TARGETS
 from actsearch.grammar import (

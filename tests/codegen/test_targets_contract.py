@@ -1,7 +1,8 @@
 """The contract that every target keeps: a new target joins by a row in `TARGETS`.
 
 References are float64 evaluations of the expression and of its gradient, which are held to mpmath
-in tests/grammar and test_gradient.py. A row's capabilities say which of the composition tests apply.
+in tests/grammar and test_gradient.py. A row's capabilities say which composition
+tests apply.
 """
 
 from __future__ import annotations
@@ -100,7 +101,6 @@ def test_values_and_gradients_are_accurate(backend: str, name: str) -> None:
     x.requires_grad_()
     gate = x.detach().flip(0).requires_grad_()
     inputs = [x, gate] if "gate" in {i.name for i in expression.inputs} else [x]
-    parameters = [torch.full_like(x, p.initial) for p in expression.parameters]
     values: dict[str, Any] = {
         "x": x.detach().double().numpy(),
         "gate": gate.detach().double().numpy(),
@@ -112,29 +112,27 @@ def test_values_and_gradients_are_accurate(backend: str, name: str) -> None:
     slopes = torch.autograd.grad(y.sum(), inputs, allow_unused=True)
     exact = gradient(expression)
     checks = [(expression, y)]
-    checks += [
-        (exact[v.name], slope)
-        for v, slope in zip(expression.inputs, slopes, strict=False)
-        if slope is not None and v.name in exact and [i.name for i in expression.inputs][0] == "x"
-    ]
+    for variable, slope in zip(("x", "gate"), slopes, strict=False):
+        if slope is not None and variable in exact:
+            checks.append((exact[variable], slope))
     for formula, found in checks:
         expected, sensitivity = reference(formula, values)
-        slack = np.abs(values["x"]) if name in CANCELLING else 0.0
+        terms = np.abs(values["x"]) + (formula is not expression)
+        slack = terms if name in CANCELLING else 0.0
         known = np.isfinite(expected)
         error = np.abs(found.detach().double().numpy() - expected)
         bound = 8 * ULP * (sensitivity + slack) + 1e-37
         assert np.all((error <= bound)[known]), (
             f"{formula}: {np.max((error / bound)[known]) * 8} half-ulps"
         )
-    assert len(parameters) == len(shared)
 
 
 @every_target
-@every_named
+@pytest.mark.parametrize(
+    "name", [name for name, row in named_activations().items() if row.expression.parameters]
+)
 def test_parameter_gradients_are_sums(backend: str, name: str) -> None:
     expression = named_activations()[name].expression
-    if not expression.parameters:
-        pytest.skip("no parameters")
     x = torch.linspace(-3, 4, 57, dtype=torch.float64)
     shared = [
         torch.tensor([p.initial], dtype=torch.float64, requires_grad=True)
@@ -251,20 +249,26 @@ def test_float64_stays_float64(backend: str) -> None:
 @every_target
 @every_activation
 def test_layouts(backend: str, name: str) -> None:
-    """Transposed, channels-last and strided inputs give the values of contiguous ones."""
+    """Channels-last and strided inputs give the values of contiguous ones, in their own layout."""
+
+    def close(found: Tensor, expected: Tensor) -> None:
+        # torch's vector code and its scalar code differ by a unit in the last place
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
+
     activation = module(backend, name, channels=4)
     x = torch.randn(3, 4, 5, 4)
     expected = call(activation, x)
     last = x.to(memory_format=torch.channels_last)
-    assert torch.equal(call(activation, last), expected)
+    close(call(activation, last), expected)
     assert activation(*([last] * (1 + activation._gated))).is_contiguous(
         memory_format=torch.channels_last
     )
     strided = torch.empty(3, 4, 5, 8)[..., ::2].copy_(x)
-    assert torch.equal(call(activation, strided), expected)
+    close(call(activation, strided), expected)
     views = [v.detach().requires_grad_() for v in (x, last, strided)]
     slopes = [torch.autograd.grad(call(activation, v).sum(), v)[0] for v in views]
-    assert all(torch.equal(slope, slopes[0]) for slope in slopes)
+    for slope in slopes:
+        close(slope, slopes[0])
 
 
 @every_target
@@ -383,7 +387,7 @@ def test_compiles_as_one_graph(backend: str, name: str) -> None:
     activation = module(backend, name, channels=3)
     compiled = torch.compile(activation, fullgraph=True, backend="aot_eager")
     x = torch.randn(2, 3, 3, requires_grad=True)
-    inputs = [x] * (1 + activation._gated)
+    inputs = [x, torch.randn_like(x)][: 1 + activation._gated]
     arguments = [x, *activation.parameters()]
     y, expected = compiled(*inputs), activation(*inputs)
     torch.testing.assert_close(y, expected)
