@@ -25,7 +25,7 @@ from actsearch.equivalence.polynomial import (
     to_expression,
     total,
 )
-from actsearch.grammar.expression import Apply, Expression, Number, Parameter, call
+from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter, call
 from actsearch.grammar.language import as_expression
 from actsearch.grammar.named import named_activations
 
@@ -72,10 +72,10 @@ def simplify(expression: str | Expression) -> Expression:
     """The cheapest form found of the same function: same domain (up to isolated points), same
     values, same parameters.
 
-    The result never costs more than what was given (by `evaluation_cost`), and simplifying it again changes nothing.
-    Expressions with one normal form get one result, unless one of them was already cheaper than
-    everything that the normal form leads to. Expressions of more than 300 nodes are returned as
-    they are.
+    The result never costs more than what was given, by `evaluation_cost`, and simplifying it again
+    changes nothing. Expressions with one normal form get one result, unless one of them was already
+    cheaper than everything that the normal form leads to. Expressions of more than 300 nodes are
+    returned as they are.
 
     Args:
         expression: an expression, or its text.
@@ -112,21 +112,36 @@ def _simplified(expression: Expression) -> Expression:
     return expression
 
 
-def _rank(expression: Expression) -> tuple[float, int, int, str]:
-    """Cheapest first, then fewest nodes, then shortest, then alphabetically."""
+def _rank(expression: Expression) -> tuple[float, int, int, int, str]:
+    """Cheapest first, then fewest operators, fewest products (x**2, not x*x), then shortest."""
+    names = [n.operator.name for n in expression.postorder() if isinstance(n, Apply)]
     text = str(expression)
-    return evaluation_cost(expression), expression.size, len(text), text
+    return evaluation_cost(expression), len(names), names.count("mul"), len(text), text
 
 
 def evaluation_cost(expression: Expression) -> float:
-    """`Expression.cost` with whole powers as the products that they are compiled to."""
-    products = 0.0
+    """`Expression.cost` of what is compiled: constants are computed beforehand, whole powers are
+    products, and dividing by a constant is as cheap as multiplying by one.
+    """
+    constant: dict[Expression, bool] = {}
+    cost = 0.0
     for node in expression.postorder():
-        if isinstance(node, Apply) and node.operator.name == "pow":
-            exponent = node.arguments[1]
-            if isinstance(exponent, Number) and exponent.value in range(2, _PRODUCTS_TO + 1):
-                products += node.operator.cost - (int(exponent.value) - 1).bit_length()
-    return round(expression.cost - products, 9)
+        if not isinstance(node, Apply):
+            constant[node] = not isinstance(node, Input | Parameter)
+            continue
+        constant[node] = all(constant[argument] for argument in node.arguments)
+        if not constant[node]:
+            cost += _node_cost(node, constant[node.arguments[-1]])
+    return round(cost, 9)
+
+
+def _node_cost(node: Apply, by_constant: bool) -> float:
+    name, last = node.operator.name, node.arguments[-1]
+    if name == "div" and by_constant:
+        return 1.0
+    if name == "pow" and isinstance(last, Number) and last.value in range(2, _PRODUCTS_TO + 1):
+        return float((int(last.value) - 1).bit_length())
+    return node.operator.cost
 
 
 def _accepted(expression: Expression, candidate: Expression) -> bool:

@@ -43,6 +43,13 @@ STABLE = Rules(
     "sqrt(a**2 + b**2) -> hypot(a, b)",
     # hyperbolic functions
     "sinh(a)/cosh(a) -> tanh(a)",
+    "exp(a) - cosh(a) -> sinh(a)",
+    "cosh(a) - exp(a) -> -sinh(a)",
+    "exp(a) - sinh(a) -> cosh(a)",
+    "sinh(a) - exp(a) -> -cosh(a)",
+    "cosh(a) - sinh(a) -> exp(-a)",
+    "sinh(a) - cosh(a) -> -exp(-a)",
+    "cosh(a) + sinh(a) -> exp(a)",
     "(exp(a) - exp(-a))/(exp(a) + exp(-a)) -> tanh(a)",
     "log(cosh(a)) -> abs(a) + softplus(-2*abs(a)) - log(2)",
     "1 - tanh(a)**2 -> 4*(sigmoid(2*a)*sigmoid(-2*a))",

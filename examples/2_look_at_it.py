@@ -8,11 +8,11 @@ from actsearch.report import plot_expression
 
 hardswish = acts.parse("x*min(max(x + 3, 0), 6)/6")
 facts = acts.properties(hardswish)
-print("domain:       ", facts.domain)
+print("domain:       ", [str(interval) for interval in facts.domain])
 print("range:        ", facts.range)
 print("monotone:     ", facts.monotone)
-print("kinks:        ", facts.kinks)
-print("flat on:      ", facts.zero_gradient_intervals)
+print("kinks:        ", [kink.x for kink in facts.kinks])
+print("flat on:      ", [str(interval) for interval in facts.zero_gradient])
 print("gain:         ", round(acts.gain(hardswish), 4))
 
 # Equal or not, with the reason: a proof, or a point where the two differ.

@@ -16,5 +16,6 @@ for number in range(classes.count):
     if len(members) > 1:
         print("   ", " = ".join(str(member) for member in members))
 
-# Why are two of them one? Each merge carries its certificate.
-print(classes.why("x*((1 + tanh(x))/2)", "x*sigmoid((2*x))"))
+# Why are two of them one? Each step of the chain carries its certificate.
+for step in classes.why("x*(1 + tanh(x))/2", "x*sigmoid((2*x))"):
+    print("   ", step)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from actsearch.study import Progress
 
-_STAGES = {"retest": "re-test", "compare": "training"}
+_STAGES = {"retest": "re-test"}
 
 
 def _bar() -> Bar:
@@ -39,11 +39,11 @@ def _begin(bar: Bar, what: str, total: int) -> Any:
 
 
 @contextmanager
-def counting_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar for one job; yields the callback that takes how much of it is done."""
+def counting_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar for one job; yields the callback whose first argument is how much of it is done."""
     with _bar() as bar:
         job = _begin(bar, what, total)
-        yield lambda done: bar.update(job, completed=done)
+        yield lambda done, *_: bar.update(job, completed=done)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from actsearch.cli.console import emit, note
-from actsearch.cli.progress import study_bar
+from actsearch.cli.progress import counting_bar, study_bar
 
 if TYPE_CHECKING:
     from actsearch.study import Study
@@ -66,7 +66,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from actsearch.protocol import compare as run_compare
     from actsearch.report import ranked
 
-    with study_bar(arguments) as progress:
+    with counting_bar("training", len(arguments.expressions) * arguments.seeds) as progress:
         rows = run_compare(
             arguments.expressions,
             task=arguments.task,

@@ -2,10 +2,9 @@
 
 A value is a finite ball that contains the true value, UNDEFINED where mathematics defines none (the
 square root of a negative number, a logarithm of zero, a division by zero), or UNDECIDED where the
-balls are too wide to tell. Rational arithmetic stays exact, so that what switches at 3/10 is decided
-at 3/10. Nothing finite ever comes out of something undefined: the library
-returns finite balls for some undefined inputs (sinc of nan, tanh of an infinite ball), so
-operators only ever see finite balls.
+balls are too wide to tell. Rational arithmetic stays exact: what switches at 3/10 is decided there.
+Nothing finite ever comes out of something undefined: the library returns finite balls for some
+undefined inputs (sinc of nan, tanh of an infinite ball), so operators only ever see finite balls.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import numpy as np
 from actsearch.equivalence.certificate import Certificate, decide
 from actsearch.equivalence.facts import is_constant, undefined_at
 from actsearch.equivalence.index import Doubt, EquivalenceIndex, Link, check_level
+from actsearch.grammar.errors import UsageError
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.language import as_expression
 from actsearch.grammar.named import NamedActivation, named_activations
@@ -27,7 +28,7 @@ FORMAT = 1
 """Version of the saved files."""
 
 
-class NotEquivalent(ValueError):
+class NotEquivalent(UsageError):
     """Two candidates of different classes were asked for the chain that links them."""
 
 

@@ -83,9 +83,10 @@ def _absorbed(form: Form) -> bool:
         rest = {m: c for m, c in form.terms.items() if m != product}
         inside = _form(atom.arguments[0]).terms
         shares = {rest.get(m, Fraction(0)) / c for m, c in inside.items()}
-        if len(shares) == 1 and abs(shares.copy().pop()) <= coefficient:
-            if all(c > 0 and _monomial_sign(m) for m, c in rest.items() if m not in inside):
-                return True
+        if len(shares) > 1 or max(map(abs, shares)) > coefficient:
+            continue
+        if all(c > 0 and _monomial_sign(m) for m, c in rest.items() if m not in inside):
+            return True
     return False
 
 

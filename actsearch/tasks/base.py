@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from actsearch.grammar.errors import did_you_mean
+from actsearch.grammar.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from actsearch.grammar import Expression
@@ -21,7 +21,7 @@ SPLITS = ("validation", "test")
 search and of its final re-test compare."""
 
 
-class TaskError(ValueError):
+class TaskError(UsageError):
     """A task, option, data set or device that does not exist or cannot be used."""
 
 

@@ -11,13 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actsearch.grammar.errors import did_you_mean
+from actsearch.grammar.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from actsearch.codegen.program import Program
 
 
-class UnknownTarget(ValueError):
+class UnknownTarget(UsageError):
     """A target that is not in the table; the message names the nearest one."""
 
 

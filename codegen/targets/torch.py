@@ -17,7 +17,7 @@ from typing import Any, ClassVar, cast
 from actsearch.codegen.gradient import gradient
 from actsearch.codegen.program import DY, Program, Routine, weight
 from actsearch.codegen.sources import load
-from actsearch.codegen.targets.base import PRODUCT, Code, Function, Renderer, variable_names
+from actsearch.codegen.targets.base import PRODUCT, Code, Function, Renderer, unused, variable_names
 from actsearch.grammar.expression import Input, Parameter
 
 _BOUND = {"max": "min", "min": "max"}  # max(x, 2) is torch.clamp(x, min=2)
@@ -197,11 +197,15 @@ def reserved_names() -> frozenset[str]:
     from torch import nn
 
     ours = (
-        "torch Tensor nn Function activation Activation ctx self cls like dtype device inputs "
-        "output num_parameters split_dimension inplace expression backend float int list range "
-        "TypeError ValueError staticmethod super"
+        "torch Tensor nn Function activation Activation ctx self cls dtype device arguments inputs "
+        "output gradient wide y num_parameters split_dimension inplace expression backend float "
+        "int list tuple range TypeError ValueError RuntimeError staticmethod super with_gradient "
+        "_Activation _Gradient _Eager _forward _backward _double_backward _taylor _view _sum "
+        "_wide _cast _zero _finite _halves"
     )
-    return frozenset([*keyword.kwlist, *keyword.softkwlist, *dir(nn.Module()), *ours.split()])
+    return frozenset(
+        [*keyword.kwlist, *keyword.softkwlist, *dir(nn.Module()), *ours.split(), *HELPERS]
+    )
 
 
 def source(program: Program) -> str:
@@ -243,6 +247,11 @@ class Source:
         self.inputs = [self.names[node] for node in program.inputs]
         self.parameters = [self.names[node] for node in program.parameters]
         self.variables = [*self.inputs, *self.parameters]
+        self._taken = set(self.names.values()) | reserved_names()
+
+    def local(self, prefix: str) -> list[str]:
+        """A new local name for each variable, such as `dx`, `dbeta`."""
+        return [unused(f"{prefix}{name}", self._taken) for name in self.variables]
 
     def text(self) -> str:
         """The whole file."""
@@ -308,7 +317,8 @@ class Source:
         names, program = self.names, self.program
         dy = names[DY]
         weights = [names[weight(variable)] for variable in program.variables]
-        arguments, slopes = ", ".join(self.variables), [f"d{name}" for name in self.variables]
+        arguments, slopes = ", ".join(self.variables), self.local("d")
+        slope_of_dy = unused(f"d{dy}", self._taken)
         plain_list = [self.wide(variable) for variable in program.variables]
         plain = ", ".join(plain_list)
         weighted = [self.wide(v, names[weight(v)]) for v in program.variables]
@@ -316,7 +326,7 @@ class Source:
         separator = ",\n            "
         first_arguments = separator.join([f"_wide({dy})", *plain_list])
         second_arguments = separator.join([*weighted, first_arguments])
-        second = ", ".join([f"_cast(d{dy}, {dy}.dtype)", *narrow])
+        second = ", ".join([f"_cast({slope_of_dy}, {dy}.dtype)", *narrow])
         checks = self.checks()
         signature = ", ".join(f"{name}: Tensor" for name in self.variables)
         return f'''
@@ -362,7 +372,7 @@ class _Gradient(Function):
     def backward(ctx, {", ".join(weights)}):
         {dy}, {arguments} = ctx.saved_tensors
         wide = _wide(x)
-        {", ".join([f"d{dy}", *slopes])} = _double_backward(
+        {", ".join([slope_of_dy, *slopes])} = _double_backward(
             {second_arguments},
         )
         return {second}

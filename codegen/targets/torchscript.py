@@ -23,6 +23,7 @@ from typing import Any
 from actsearch.codegen.gradient import differentiate
 from actsearch.codegen.program import Program, Routine, prepared
 from actsearch.codegen.sources import load
+from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import Source
 from actsearch.grammar.expression import Number
 
@@ -88,15 +89,16 @@ class ScriptSource(Source):
         super().__init__(program)
         variables = program.variables
         slopes = differentiate(program.value, variables)
-        self.first = [f"f_{self.names[v]}" for v in variables]
+        self.first = self.local("f_")
         self.second: dict[tuple[int, int], str] = {}
         curvatures = []
         for i, slope in enumerate(slopes):
             for j, second in enumerate(differentiate(slope, variables[i:]), start=i):
                 if second is not Number(0):
-                    self.second[i, j] = f"f_{self.names[variables[i]]}_{self.names[variables[j]]}"
+                    name = f"{self.first[i]}_{self.variables[j]}"
+                    self.second[i, j] = unused(name, self._taken)
                     curvatures.append(second)
-        outputs = ("y", *self.first, *self.second.values())
+        outputs = ("y", *self.first, *self.second.values())  # what the results are called
         results = tuple(prepared([program.value, *slopes, *curvatures]))
         self.routines = (program.forward, Routine("taylor", variables, outputs, results))
 
@@ -112,11 +114,11 @@ class ScriptSource(Source):
         lines += ["    wide = _wide(x)"]
         lines += [f"    if not (torch.is_grad_enabled() and ({needed})):"]
         lines += [f"        return _cast(_forward({plain}), x.dtype)"]
-        zeros = [f"z_{name}" for name in self.variables]
-        for variable, name, zero in zip(variables, self.variables, zeros, strict=True):
-            lines += [f"    w_{name} = {self.wide(variable)}", f"    {zero} = _zero(w_{name})"]
+        wides, zeros = self.local("w_"), self.local("z_")
+        for variable, wide, zero in zip(variables, wides, zeros, strict=True):
+            lines += [f"    {wide} = {self.wide(variable)}", f"    {zero} = _zero({wide})"]
         outputs = ", ".join(["y", *self.first, *self.second.values()])
-        values = ", ".join(f"w_{name}.detach()" for name in self.variables)
+        values = ", ".join(f"{wide}.detach()" for wide in wides)
         lines += [f"    {outputs} = _taylor({values})"]
         lines += ["    with_gradient = torch.zeros_like(wide)"]
         for i, (zero, slope) in enumerate(zip(zeros, self.first, strict=True)):

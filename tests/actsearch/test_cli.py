@@ -240,7 +240,7 @@ def test_compare(capsys):
 
 def test_ctrl_c_saves_exits_130_and_resume_goes_on(capsys, tmp_path):
     directory = tmp_path / "run"
-    words = search_words(directory, trials=40)
+    words = search_words(directory, trials=90)
     process = subprocess.Popen(
         [sys.executable, "-m", "actsearch", *words, "--workers", "1"],
         env=ENVIRONMENT,
@@ -257,6 +257,7 @@ def test_ctrl_c_saves_exits_130_and_resume_goes_on(capsys, tmp_path):
             break
         if (directory / "study.db").exists() and Study.open(directory).counts["done"] >= 3:
             break
+    assert process.poll() is None, "the search ended before it could be interrupted"
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -264,4 +265,4 @@ def test_ctrl_c_saves_exits_130_and_resume_goes_on(capsys, tmp_path):
     assert "Traceback" not in err
     code, data = run_json(capsys, "resume", directory)
     assert code == 0
-    assert data["trials"] == 40
+    assert data["trials"] == 90

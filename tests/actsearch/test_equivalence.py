@@ -1,4 +1,4 @@
-"""`equivalent`: right answers with reasons, on hand-picked traps and on a space settled by force."""
+"""`equivalent` and the index: right answers with reasons, on hand-picked traps."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_different_with_a_witness_that_holds(a: str, b: str) -> None:
         values = []
         for text in (a, b):
             expression = parse(text)
-            known = {n.name for n in (*expression.inputs, *expression.parameters)}
+            known = {n.name for n in expression.inputs} | {p.name for p in expression.parameters}
             at = {
                 n: mpmath.mpf(v.numerator) / v.denominator for n, v in point.items() if n in known
             }
@@ -167,11 +167,29 @@ def test_constants_and_gaps() -> None:
 
 
 def test_the_index_is_deterministic_and_online() -> None:
-    texts = ["x", "max(x, x)", "relu(x)", "max(0, x)", "sqrt(x)", "a*x", "x*b", "abs(x)", "x", "0*c + x"]
+    texts = [
+        "x",
+        "max(x, x)",
+        "relu(x)",
+        "max(0, x)",
+        "sqrt(x)",
+        "a*x",
+        "x*b",
+        "abs(x)",
+        "x",
+        "0*c + x",
+    ]
     index = EquivalenceIndex()
     rows = [index.find_or_add(text) for text in texts]
     assert [number for number, _, _ in rows] == [0, 0, 1, 1, 2, 3, 3, 4, 0, 0]
-    assert [is_new for _, is_new, _ in rows] == [True, False] * 2 + [True, True, False, True, False, False]
+    assert [is_new for _, is_new, _ in rows] == [True, False] * 2 + [
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert all((certificate is None) == is_new for _, is_new, certificate in rows)
     assert len(index) == 5
     again = EquivalenceIndex()

@@ -27,7 +27,9 @@ BINARY = [
     for row in OPERATORS.values()
     if row.arity == 2 and not row.infix and row.name not in COMPARISONS
 ]
-PLACES = [Fraction(n, 64) for n in (-6400, -900, -130, -64, -63, -20, -1, 0, 1, 20, 63, 64, 130, 900)]
+PLACES = [
+    Fraction(n, 64) for n in (-6400, -900, -130, -64, -63, -20, -1, 0, 1, 20, 63, 64, 130, 900)
+]
 PLACES += [Fraction(1, 10**9), Fraction(-1, 10**30), Fraction(10**4)]
 
 

@@ -1,4 +1,4 @@
-"""Partitions: sound and complete on spaces that are settled by force, stable, saved and explained."""
+"""Partitions: sound and complete on a space settled by force, stable, saved and explained."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.expression import Parameter
 
 UNARY = ["x", "-x", "abs(x)", "x**2", "sqrt(x)", "relu(x)", "min(x, 0)", "exp(x)", "_*x", "tanh(x)"]
-BINARY = ["({a}) + ({b})", "({a})*({b})", "max({a}, {b})", "({a})/(({b}) + eps)", "mix(_, {a}, {b})"]
+BINARY = [
+    "({a}) + ({b})",
+    "({a})*({b})",
+    "max({a}, {b})",
+    "({a})/(({b}) + eps)",
+    "mix(_, {a}, {b})",
+]
 
 
 def small_space() -> list[str]:
-    return [
-        form.format(a=a, b=b) for form in BINARY for a, b in itertools.product(UNARY, repeat=2)
-    ]
+    return [form.format(a=a, b=b) for form in BINARY for a, b in itertools.product(UNARY, repeat=2)]
 
 
 # Points of another making than those of the implementation: on both sides, close to 0, far out, and
@@ -151,7 +155,7 @@ def test_saving_and_loading(small: EquivalenceClasses, tmp_path: Path, suffix: s
 
 
 def test_damaged_files_are_refused(small: EquivalenceClasses, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="npz or .json"):
+    with pytest.raises(ValueError, match="saved as"):
         small.save(tmp_path / "classes.pkl")
     path = small.save(tmp_path / "classes.npz")
     path.write_bytes(path.read_bytes()[:200])
@@ -223,7 +227,7 @@ def test_its_links_hold_for_mpmath(swish: tuple[EquivalenceClasses, float]) -> N
                     }
                     values.append(evaluate(expression, at, "mpmath", 40)[()])
             if mpmath.isnan(values[0]) or mpmath.isnan(values[1]):
-                assert mpmath.isnan(values[0]) and mpmath.isnan(values[1]), (str(a), str(b), x)
+                assert all(map(mpmath.isnan, values)), (str(a), str(b), x)
             else:
                 tolerance = mpmath.mpf(10) ** -20 * max(1, abs(values[0]))
                 assert abs(values[0] - values[1]) <= tolerance, (str(a), str(b), x)

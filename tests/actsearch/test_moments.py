@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -97,10 +98,11 @@ def expectation(text: str, power: int) -> float:
     cuts = [-12.0, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 6, 12.0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", integrate.IntegrationWarning)
-        return sum(
+        parts = [
             integrate.quad(integrand, a, b, epsabs=1e-12, epsrel=1e-11, limit=200)[0]
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        )
+            for a, b in itertools.pairwise(cuts)
+        ]
+        return float(sum(parts))
 
 
 @pytest.mark.parametrize("name", [activation.name for activation in UNIVARIATE])

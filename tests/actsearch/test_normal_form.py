@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from fractions import Fraction
 
 import mpmath
@@ -29,7 +32,10 @@ LINES = [
 
 def sides(line: str) -> tuple[Expression, Expression]:
     """Both sides of a rule; the formal arguments become x and gate."""
-    formals = {Parameter("a"): Input("x"), Parameter("b"): Input("gate")}
+    formals: dict[Expression, Expression] = {
+        Parameter("a"): Input("x"),
+        Parameter("b"): Input("gate"),
+    }
     left, right = (parse_template(side.strip()).substitute(formals) for side in line.split("->"))
     return left, right
 
@@ -40,7 +46,7 @@ def same_values(a: Expression, b: Expression, seed: int, count: int = 24) -> int
     Returns how many points were defined on both sides.
     """
     generator = random.Random(seed)
-    names = sorted({node.name for e in (a, b) for node in (*e.inputs, *e.parameters)} | {"x"})
+    names = sorted(_names(a) | _names(b) | {"x"})
     defined = 0
     with mpmath.workdps(50):
         for _ in range(count):
@@ -67,7 +73,7 @@ def _value(expression: Expression, point: dict[str, mpmath.mpf]) -> mpmath.mpf:
 
 
 def _names(expression: Expression) -> set[str]:
-    return {node.name for node in (*expression.inputs, *expression.parameters)}
+    return {node.name for node in expression.inputs} | {p.name for p in expression.parameters}
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -79,7 +85,9 @@ def test_each_rule_holds_at_random_points(line: str) -> None:
         outside = right.substitute({Input("x"): parse("1.5 + x/13" if "acosh" in line else "x/7")})
         assert same_values(inside, outside, 1) > 10
     elif left.inputs:
-        positive = {Input("x"): parse("exp(x)")} if "log(a)" in line else {}
+        positive: dict[Expression, Expression] = (
+            {Input("x"): parse("exp(x)")} if "log(a)" in line else {}
+        )
         assert same_values(left.substitute(positive), right.substitute(positive), 2) > 10
     else:
         assert same_values(left, right, 3) > 10
@@ -179,7 +187,10 @@ def test_nowhere_defined_functions_are_one() -> None:
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    return [*space("swish", units=2).sample(count, seed), *space("swish", units=1).sample(count, seed)]
+    return [
+        *space("swish", units=2).sample(count, seed),
+        *space("swish", units=1).sample(count, seed),
+    ]
 
 
 def test_it_is_the_same_function_on_random_expressions() -> None:
@@ -202,10 +213,14 @@ def test_idempotent() -> None:
 
 
 def test_the_same_in_every_process() -> None:
-    # The order of terms comes from a digest of the structure, never from addresses or hash seeds.
-    assert str(normal_form("b*x + a*sin(x) + exp(x)*x")) == "x*exp(x) + a*sin(x) + b*x" or str(
-        normal_form("b*x + a*sin(x) + exp(x)*x")
-    ) == str(normal_form(parse("x*exp(x) + x*b + sin(x)*a")))
+    # The order of terms comes from digests of their structure, not from addresses or hash seeds.
+    text = "b*x + a*sin(x) + exp(x)*x"
+    code = f"from actsearch.equivalence import normal_form; print(normal_form({text!r}))"
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", code]
+        other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert other.stdout.strip() == str(normal_form(text))
 
 
 def test_long_sums_and_deep_nests_do_not_hang() -> None:

@@ -9,71 +9,75 @@ import numpy as np
 import pytest
 
 from actsearch.analysis import known_name, properties
-from actsearch.grammar import named_activations, parse
+from actsearch.grammar import named_activations
 from actsearch.grammar.evaluate import evaluate
 
 INF = math.inf
 
-# text: domain, range, limits, parity, monotone, continuous, smooth, kinks, zero gradient, Lipschitz
-FACTS = {
-    "x": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", True, True, [], [], 1),
-    "relu(x)": ("(-∞, ∞)", "[0, ∞)", (0, INF), "neither", "increasing", True, False, [0], ["(-∞, 0]"], 1),
-    "relu6(x)": ("(-∞, ∞)", "[0, 6]", (0, 6), "neither", "increasing", True, False, [0, 6], ["(-∞, 0]", "[6, ∞)"], 1),
-    "leaky_relu(x)": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "neither", "increasing", True, False, [0], [], 1),
-    "elu(x)": ("(-∞, ∞)", "(-1, ∞)", (-1, INF), "neither", "increasing", True, False, [], [], 1),
-    "silu(x)": ("(-∞, ∞)", "[-0.278464542761, ∞)", (0, INF), "neither", "none", True, True, [], [], 1.0998393201),
-    "gelu(x)": ("(-∞, ∞)", "[-0.16997120748, ∞)", (0, INF), "neither", "none", True, True, [], [], 1.1289041451),
-    "mish(x)": ("(-∞, ∞)", "[-0.308843413017, ∞)", (0, INF), "neither", "none", True, True, [], [], 1.0884981612),
-    "tanh(x)": ("(-∞, ∞)", "(-1, 1)", (-1, 1), "odd", "increasing", True, True, [], [], 1),
-    "sigmoid(x)": ("(-∞, ∞)", "(0, 1)", (0, 1), "neither", "increasing", True, True, [], [], 0.25),
-    "softplus(x)": ("(-∞, ∞)", "(0, ∞)", (0, INF), "neither", "increasing", True, True, [], [], 1),
-    "softsign(x)": ("(-∞, ∞)", "(-1, 1)", (-1, 1), "odd", "increasing", True, False, [], [], 1),
-    "hardswish(x)": ("(-∞, ∞)", "[-0.375, ∞)", (0, INF), "neither", "none", True, False, [-3, 3], ["(-∞, -3]"], 1.5),
-    "hardtanh(x)": ("(-∞, ∞)", "[-1, 1]", (-1, 1), "odd", "increasing", True, False, [-1, 1], ["(-∞, -1]", "[1, ∞)"], 1),
-    "hardsigmoid(x)": ("(-∞, ∞)", "[0, 1]", (0, 1), "neither", "increasing", True, False, [-3, 3], ["(-∞, -3]", "[3, ∞)"], 1 / 6),
-    "softshrink(x)": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", True, False, [-0.5, 0.5], ["[-0.5, 0.5]"], 1),
-    "hardshrink(x)": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", False, False, [], ["[-0.5, 0.5]"], INF),
-    "tanhshrink(x)": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", True, True, [], [], 1),
-    "sign(x)": ("(-∞, ∞)", "[-1, 1]", (-1, 1), "odd", "increasing", False, False, [], ["(-∞, 0)", "(0, ∞)"], INF),
-    "sinc(x)": ("(-∞, ∞)", "[-0.217233628211, 1]", (0, 0), "even", "none", True, True, [], [], 0.4361818172),
-    "sin(x)": ("(-∞, ∞)", "[-1, 1]", (None, None), "odd", "none", True, True, [], [], 1),
-    "exp(x)": ("(-∞, ∞)", "(0, ∞)", (0, INF), "neither", "increasing", True, True, [], [], INF),
-    "gaussian(x)": ("(-∞, ∞)", "(0, 1]", (0, 0), "even", "none", True, True, [], [], math.sqrt(2 / math.e)),
-    "log(abs(x) + eps)": ("(-∞, ∞)", "[-16.118095651, ∞)", (INF, INF), "even", "none", True, False, [0], [], 1e7),
-    "sqrt(x)": ("[0, ∞)", "[0, ∞)", (None, INF), "neither", "increasing", True, True, [], [], INF),
-    "log(x)": ("(0, ∞)", "(-∞, ∞)", (None, INF), "neither", "increasing", True, True, [], [], INF),
-    "asin(x)": ("[-1, 1]", "[-1.57079632679, 1.57079632679]", (None, None), "odd", "increasing", True, True, [], [], INF),
-    "x**2": ("(-∞, ∞)", "[0, ∞)", (INF, INF), "even", "none", True, True, [], [], INF),
-    "x**3": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", True, True, [], [], INF),
-    "relu_squared(x)": ("(-∞, ∞)", "[0, ∞)", (0, INF), "neither", "increasing", True, False, [], ["(-∞, 0]"], INF),
-    "x*abs(x)": ("(-∞, ∞)", "(-∞, ∞)", (-INF, INF), "odd", "increasing", True, False, [], [], INF),
-    "atan(x)": ("(-∞, ∞)", "(-1.57079632679, 1.57079632679)", (-math.pi / 2, math.pi / 2), "odd", "increasing", True, True, [], [], 1),
-    "cos(x) - x": ("(-∞, ∞)", "(-∞, ∞)", (INF, -INF), "neither", "decreasing", True, True, [], [], 2),
-    "0*x": ("(-∞, ∞)", "[0, 0]", (0, 0), "both", "constant", True, True, [], ["(-∞, ∞)"], 0),
-    "x/x": ("(-∞, ∞)", "[1, 1]", (1, 1), "even", "constant", True, True, [], ["(-∞, ∞)"], 0),
-    "max(x, tanh(x))": ("(-∞, ∞)", "(-1, ∞)", (-1, INF), "neither", "increasing", True, False, [], [], 1),
-    "squareplus(x)": ("(-∞, ∞)", "(0, ∞)", (0, INF), "neither", "increasing", True, True, [], [], 1),
-    "x*sin(x)": ("(-∞, ∞)", "(-∞, ∞)", (None, None), "even", "none", True, True, [], [], INF),
-    "exp(exp(x))": ("(-∞, ∞)", "(1, ∞)", (1, INF), "neither", "increasing", True, True, [], [], INF),
-    "exp(-exp(x))": ("(-∞, ∞)", "(0, 1)", (1, 0), "neither", "decreasing", True, True, [], [], 1 / math.e),
-}  # fmt: skip
+# text | domain | range | limits | parity | trend | how smooth | kinks | zero gradient | slope
+FACTS = """
+x|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|smooth|||1
+relu(x)|(-∞, ∞)|[0, ∞)|0 inf|neither|increasing|continuous|0|(-∞, 0]|1
+relu6(x)|(-∞, ∞)|[0, 6]|0 6|neither|increasing|continuous|0 6|(-∞, 0]; [6, ∞)|1
+leaky_relu(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|neither|increasing|continuous|0||1
+elu(x)|(-∞, ∞)|(-1, ∞)|-1 inf|neither|increasing|continuous|||1
+silu(x)|(-∞, ∞)|[-0.278464542761, ∞)|0 inf|neither|none|smooth|||1.0998393201
+gelu(x)|(-∞, ∞)|[-0.16997120748, ∞)|0 inf|neither|none|smooth|||1.1289041451
+mish(x)|(-∞, ∞)|[-0.308843413017, ∞)|0 inf|neither|none|smooth|||1.0884981612
+tanh(x)|(-∞, ∞)|(-1, 1)|-1 1|odd|increasing|smooth|||1
+sigmoid(x)|(-∞, ∞)|(0, 1)|0 1|neither|increasing|smooth|||0.25
+softplus(x)|(-∞, ∞)|(0, ∞)|0 inf|neither|increasing|smooth|||1
+softsign(x)|(-∞, ∞)|(-1, 1)|-1 1|odd|increasing|continuous|||1
+hardswish(x)|(-∞, ∞)|[-0.375, ∞)|0 inf|neither|none|continuous|-3 3|(-∞, -3]|1.5
+hardtanh(x)|(-∞, ∞)|[-1, 1]|-1 1|odd|increasing|continuous|-1 1|(-∞, -1]; [1, ∞)|1
+hardsigmoid(x)|(-∞, ∞)|[0, 1]|0 1|neither|increasing|continuous|-3 3|(-∞, -3]; [3, ∞)|0.166666666667
+softshrink(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|continuous|-0.5 0.5|[-0.5, 0.5]|1
+hardshrink(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|jumps||[-0.5, 0.5]|inf
+tanhshrink(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|smooth|||1
+sign(x)|(-∞, ∞)|[-1, 1]|-1 1|odd|increasing|jumps||(-∞, 0); (0, ∞)|inf
+sinc(x)|(-∞, ∞)|[-0.217233628211, 1]|0 0|even|none|smooth|||0.4361818172
+sin(x)|(-∞, ∞)|[-1, 1]|none none|odd|none|smooth|||1
+exp(x)|(-∞, ∞)|(0, ∞)|0 inf|neither|increasing|smooth|||inf
+gaussian(x)|(-∞, ∞)|(0, 1]|0 0|even|none|smooth|||0.857763884961
+log(abs(x) + eps)|(-∞, ∞)|[-16.118095651, ∞)|inf inf|even|none|continuous|0||10000000.0
+sqrt(x)|[0, ∞)|[0, ∞)|none inf|neither|increasing|smooth|||inf
+log(x)|(0, ∞)|(-∞, ∞)|none inf|neither|increasing|smooth|||inf
+asin(x)|[-1, 1]|[-1.57079632679, 1.57079632679]|none none|odd|increasing|smooth|||inf
+x**2|(-∞, ∞)|[0, ∞)|inf inf|even|none|smooth|||inf
+x**3|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|smooth|||inf
+relu_squared(x)|(-∞, ∞)|[0, ∞)|0 inf|neither|increasing|continuous||(-∞, 0]|inf
+x*abs(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|continuous|||inf
+atan(x)|(-∞, ∞)|(-1.57079632679, 1.57079632679)|-1.5707963268 1.5707963268|odd|increasing|smooth|||1
+cos(x) - x|(-∞, ∞)|(-∞, ∞)|inf -inf|neither|decreasing|smooth|||2
+0*x|(-∞, ∞)|[0, 0]|0 0|both|constant|smooth||(-∞, ∞)|0
+x/x|(-∞, ∞)|[1, 1]|1 1|even|constant|smooth||(-∞, ∞)|0
+max(x, tanh(x))|(-∞, ∞)|(-1, ∞)|-1 inf|neither|increasing|continuous|||1
+squareplus(x)|(-∞, ∞)|(0, ∞)|0 inf|neither|increasing|smooth|||1
+x*sin(x)|(-∞, ∞)|(-∞, ∞)|none none|even|none|smooth|||inf
+exp(exp(x))|(-∞, ∞)|(1, ∞)|1 inf|neither|increasing|smooth|||inf
+exp(-exp(x))|(-∞, ∞)|(0, 1)|1 0|neither|decreasing|smooth|||0.367879441171
+"""
 
 
-@pytest.mark.parametrize("text", list(FACTS))
-def test_known_facts(text: str) -> None:
+@pytest.mark.parametrize("line", FACTS.strip().splitlines())
+def test_known_facts(line: str) -> None:
+    facts = [part.strip() for part in line.split("|")]
+    text, domain, values, limits, parity, trend, kind, kinks, zero, lipschitz = facts
     found = properties(text)
-    domain, values, limits, parity, monotone, continuous, smooth, kinks, zero, lipschitz = FACTS[text]
     assert " ∪ ".join(map(str, found.domain)) == domain
     assert str(found.range) == values
-    for ours, expected in zip(found.limits, limits, strict=True):  # type: ignore[call-overload]
-        assert ours == (expected if expected is None else pytest.approx(expected, abs=1e-10))
+    for ours, expected in zip(found.limits, limits.split(), strict=True):
+        if expected == "none":
+            assert ours is None
+        else:
+            assert ours == pytest.approx(float(expected), abs=1e-10)
     assert found.parity == parity
-    assert found.monotone == monotone
-    assert found.continuous is continuous
-    assert found.smooth is smooth
-    assert [kink.x for kink in found.kinks] == kinks
-    assert [str(interval) for interval in found.zero_gradient] == zero
-    assert found.lipschitz == pytest.approx(lipschitz, rel=1e-8)
+    assert found.monotone == trend
+    assert found.continuous is (kind != "jumps")
+    assert found.smooth is (kind == "smooth")
+    assert [kink.x for kink in found.kinks] == [float(x) for x in kinks.split()]
+    assert "; ".join(map(str, found.zero_gradient)) == zero
+    assert found.lipschitz == pytest.approx(float(lipschitz), rel=1e-8)
 
 
 def test_minima() -> None:
@@ -240,4 +244,6 @@ def test_known_names(text: str, name: str) -> None:
 def test_no_name() -> None:
     assert known_name("x*sigmoid(x) + 1e-9") is None
     assert known_name("max(x, -8)") is None
-    assert "trainable beta" in (known_name("x*sigmoid(beta*x)") or parse).title  # type: ignore[union-attr]
+    swish = known_name("x*sigmoid(beta*x)")
+    assert swish is not None
+    assert "trainable beta" in swish.title

@@ -47,7 +47,8 @@ def test_what_people_write(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sqrt(x) - sqrt(x)", "exp(log(x))", "relu(x)/relu(x)", "x + 0*log(x)", "tanh(atanh(x))"]
+    "text",
+    ["sqrt(x) - sqrt(x)", "exp(log(x))", "relu(x)/relu(x)", "x + 0*log(x)", "tanh(atanh(x))"],
 )
 def test_the_domain_is_kept(text: str) -> None:
     simple = simplify(text)

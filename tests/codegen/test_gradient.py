@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from typing import Any
 
 import mpmath
 import pytest
@@ -41,13 +42,13 @@ def leaves(expression: Expression) -> list[Input | Parameter]:
     return [*expression.inputs, *expression.parameters]
 
 
-def at(expression: Expression, values: dict[str, object]) -> mpmath.mpf:
+def at(expression: Expression, values: dict[str, Any]) -> mpmath.mpf:
     known = {leaf.name for leaf in leaves(expression)} | {"x"}
     given = {name: value for name, value in values.items() if name in known}
     return evaluate(expression, given, backend="mpmath", digits=DIGITS)[()]
 
 
-def check_gradient(expression: Expression, values: dict[str, object], order: int = 2) -> int:
+def check_gradient(expression: Expression, values: dict[str, Any], order: int = 2) -> int:
     """Compare every derivative with mpmath's numerical one; how many were compared."""
     compared = 0
     if not mpmath.isfinite(at(expression, values)):
@@ -56,7 +57,7 @@ def check_gradient(expression: Expression, values: dict[str, object], order: int
     for leaf in leaves(expression):
         symbolic = at(slopes[leaf.name], values)
 
-        def along(t: object, name: str = leaf.name) -> mpmath.mpf:
+        def along(t: Any, name: str = leaf.name) -> mpmath.mpf:
             return at(expression, values | {name: t})
 
         with mpmath.workdps(DIGITS):
@@ -79,9 +80,10 @@ def check_gradient(expression: Expression, values: dict[str, object], order: int
 def test_every_operator(name: str) -> None:
     operator = OPERATORS[name]
     names = ["x", "beta", "gamma"][: operator.arity]
-    operands = [Input("x"), Parameter("beta"), Parameter("gamma")][: operator.arity]
+    operands: list[Expression] = [Input("x"), Parameter("beta"), Parameter("gamma")]
+    operands = operands[: operator.arity]
     if name == "where":
-        operands[0] = call("lt", Input("x"), Parameter("beta"))  # type: ignore[list-item, arg-type]
+        operands[0] = call("lt", Input("x"), Parameter("beta"))
         names = ["x", "beta", "gamma"]
     expression = call(name, *operands)
     for point in DOMAIN_POINTS.get(name, POINTS):
@@ -92,7 +94,7 @@ def test_every_operator(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(named_activations()))
 def test_every_named_activation(name: str) -> None:
     expression = named_activations()[name].expression
-    values: dict[str, object] = {p.name: p.initial for p in expression.parameters}
+    values: dict[str, Any] = {p.name: p.initial for p in expression.parameters}
     compared = 0
     for point in POINTS:
         compared += check_gradient(expression, values | {"x": point, "gate": 0.6})
@@ -104,7 +106,7 @@ def test_random_two_unit_expressions() -> None:
     compared = 0
     for text in space("swish", units=2).sample(500, seed=3):
         expression = parse(text)
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             p.name: round(rng.uniform(-1.2, 1.2), 4) for p in expression.parameters
         }
         values["x"] = round(rng.uniform(-1.9, 1.9), 4)
@@ -119,7 +121,7 @@ def test_against_sympy() -> None:
         expression = parse(text)
         for leaf in leaves(expression):
             reference = to_sympy(expression).diff(to_sympy(leaf))
-            values: dict[str, object] = {p.name: 0.7 for p in expression.parameters} | {"x": 1.234}
+            values: dict[str, Any] = {p.name: 0.7 for p in expression.parameters} | {"x": 1.234}
             symbols = {to_sympy(one): values[one.name] for one in leaves(expression)}
             expected = float(reference.subs(symbols).evalf(30))
             assert float(at(gradient(expression)[leaf.name], values)) == pytest.approx(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,14 +31,14 @@ def test_listing(name: str) -> None:
     golden.check(f"{name}.program", str(program(parse(SHOWN[name]))) + "\n")
 
 
-def run(routine: Routine, values: dict[Expression, object]) -> list[np.ndarray]:
+def run(routine: Routine, values: dict[Expression, Any]) -> list[np.ndarray]:
     """Execute the steps of a routine, one after the other."""
     done: list[np.ndarray] = []
 
-    def read(operand: object) -> object:
+    def read(operand: Any) -> Any:
         if isinstance(operand, Earlier):
             return done[operand.step]
-        return values[operand] if isinstance(operand, Expression) else np.float64(operand)  # type: ignore[arg-type]
+        return values[operand] if isinstance(operand, Expression) else np.float64(operand)
 
     with np.errstate(all="ignore"):
         for step in routine.steps:
@@ -50,7 +51,7 @@ def test_the_steps_compute_value_and_gradient(name: str) -> None:
     expression = named_activations()[name].expression
     compiled = program(expression)
     x = np.linspace(-2.9, 3.1, 25)
-    values: dict[Expression, object] = {p: p.initial * 1.1 for p in expression.parameters}
+    values: dict[Expression, Any] = {p: p.initial * 1.1 for p in expression.parameters}
     values |= {Input("x"): x, Input("gate"): x[::-1] / 2, DY: 1.0}
     named = {leaf.name: values[leaf] for leaf in compiled.variables}
     named = {n: v for n, v in named.items() if n == "x" or n in str(expression)}
@@ -60,27 +61,27 @@ def test_the_steps_compute_value_and_gradient(name: str) -> None:
 
     step = 1e-6
     for variable, slope in zip(compiled.variables, run(compiled.backward, values), strict=True):
-        higher = run(compiled.forward, values | {variable: values[variable] + step})[0]  # type: ignore[operator]
-        lower_ = run(compiled.forward, values | {variable: values[variable] - step})[0]  # type: ignore[operator]
+        higher = run(compiled.forward, values | {variable: values[variable] + step})[0]
+        lower_ = run(compiled.forward, values | {variable: values[variable] - step})[0]
         np.testing.assert_allclose(slope, (higher - lower_) / (2 * step), rtol=1e-4, atol=1e-6)
 
 
 def test_double_backward_is_the_gradient_of_backward() -> None:
     compiled = program(parse("x*sigmoid(beta*x)*gate"))
     rng = np.random.default_rng(0)
-    values: dict[Expression, object] = {
+    values: dict[Expression, Any] = {
         leaf: rng.normal(size=7) for leaf in compiled.double_backward.arguments
     }
 
-    def weighted(changed: dict[Expression, object]) -> np.ndarray:
+    def weighted(changed: dict[Expression, Any]) -> Any:
         slopes = run(compiled.backward, values | changed)
-        return sum(s * values[weight(v)] for s, v in zip(slopes, compiled.variables, strict=True))  # type: ignore[operator, return-value]
+        return sum(s * values[weight(v)] for s, v in zip(slopes, compiled.variables, strict=True))
 
     found = run(compiled.double_backward, values)
     step = 1e-6
     for variable, derivative in zip((DY, *compiled.variables), found, strict=True):
-        up = weighted({variable: values[variable] + step})  # type: ignore[operator]
-        down = weighted({variable: values[variable] - step})  # type: ignore[operator]
+        up = weighted({variable: values[variable] + step})
+        down = weighted({variable: values[variable] - step})
         np.testing.assert_allclose(derivative, (up - down) / (2 * step), rtol=1e-6, atol=1e-8)
 
 

@@ -27,7 +27,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def as_formula(template: Expression) -> Expression:
     """A rule's side with comparisons where `where` wants them."""
-    conditions = {
+    conditions: dict[Expression, Expression] = {
         node.arguments[0]: Apply("lt", node.arguments[0], Parameter("zero", 0.0))
         for node in template.postorder()
         if isinstance(node, Apply)
@@ -37,8 +37,8 @@ def as_formula(template: Expression) -> Expression:
 
     def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
         if isinstance(node, Apply) and node.operator.name == "where":
-            condition = conditions.get(node.arguments[0], arguments[0])
-            return Apply("where", condition, *arguments[1:])
+            condition = conditions.get(node.arguments[0])
+            return Apply("where", condition or arguments[0], *arguments[1:])
         return node.with_arguments(arguments)
 
     return template.fold(visit)

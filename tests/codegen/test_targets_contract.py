@@ -60,7 +60,8 @@ def needs(capability: str) -> pytest.MarkDecorator:
 @cache
 def function(backend: str, text: str) -> Callable[..., Tensor]:
     """What the target builds, once for the whole suite."""
-    return compile(text, backend=backend)._function
+    built: Callable[..., Tensor] = compile(text, backend=backend)._function
+    return built
 
 
 def module(backend: str, name: str, channels: int = 1, **options: Any) -> Activation:
@@ -71,12 +72,12 @@ def module(backend: str, name: str, channels: int = 1, **options: Any) -> Activa
 
 def call(activation: Activation, x: Tensor) -> Tensor:
     """The module on x, with a gate made of x where it wants one."""
-    return activation(x, 0.5 * x.flip(0) + 0.25) if activation._gated else activation(x)
+    inputs = [x, 0.5 * x.flip(0) + 0.25][: 1 + activation._gated]
+    y: Tensor = activation(*inputs)
+    return y
 
 
-def reference(
-    expression: Expression, values: Mapping[str, np.ndarray | float]
-) -> tuple[np.ndarray, np.ndarray]:
+def reference(expression: Expression, values: Mapping[str, Any]) -> tuple[Any, Any]:
     """The exact values, and how much they change with relative changes of the variables."""
     names = {leaf.name for leaf in (*expression.inputs, *expression.parameters)} | {"x"}
     given = {name: value for name, value in values.items() if name in names}
@@ -360,7 +361,8 @@ def test_functorch(backend: str, name: str) -> None:
     x = torch.randn(5, 2, 3, 3, dtype=torch.float64)
 
     def loss(x: Tensor) -> Tensor:
-        return activation(*([x] * (1 + activation._gated))).pow(2).sum()
+        y: Tensor = activation(*([x] * (1 + activation._gated)))
+        return y.pow(2).sum()
 
     per_sample = torch.func.vmap(torch.func.grad(loss))(x)
     for sample, slope in zip(x, per_sample, strict=True):
