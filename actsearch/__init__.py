@@ -37,8 +37,29 @@ _PUBLIC = {
     "space": "actsearch.grammar",
     "task": "actsearch.tasks",
 }
+"""Where each public name lives; `__all__` says the same for tools that only read."""
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = [
+    "Expression",
+    "ExpressionError",
+    "SearchSpace",
+    "SpaceError",
+    "Study",
+    "__version__",
+    "compile",
+    "deduplicate",
+    "equivalent",
+    "export",
+    "gain",
+    "gradient",
+    "parameter_groups",
+    "parse",
+    "properties",
+    "search",
+    "simplify",
+    "space",
+    "task",
+]
 
 if TYPE_CHECKING:
     from actsearch.analysis import properties

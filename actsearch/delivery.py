@@ -1,4 +1,4 @@
-"""What a finished study leaves behind: its report, and its winner as code that needs no ActSearch."""
+"""What a finished study leaves: its report, and its winner as code that needs no ActSearch."""
 
 from __future__ import annotations
 

@@ -18,7 +18,5 @@ print("gradients:     ", tuple(x.grad.shape), tuple(activation.beta.grad.shape))
 
 # Its parameters learn at a tenth of the weights' rate, and without weight decay.
 network = torch.nn.Sequential(torch.nn.Conv1d(16, 16, 3), activation)
-optimizer = torch.optim.AdamW(
-    acts.parameter_groups(network, learning_rate=1e-3, weight_decay=0.01)
-)
+optimizer = torch.optim.AdamW(acts.parameter_groups(network, learning_rate=1e-3, weight_decay=0.01))
 print("learning rates:", [group["lr"] for group in optimizer.param_groups])

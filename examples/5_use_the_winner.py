@@ -11,9 +11,7 @@ import actsearch as acts
 winner = "max(x, tanh(x))"
 
 # In a model here: any torch.nn.Module can hold it.
-model = torch.nn.Sequential(
-    torch.nn.Linear(4, 8), acts.compile(winner), torch.nn.Linear(8, 1)
-)
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), acts.compile(winner), torch.nn.Linear(8, 1))
 print(model)
 
 # As plain PyTorch source, and as TorchScript.

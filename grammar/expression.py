@@ -61,10 +61,10 @@ class _InternTable:
 
     def _drop_dead(self) -> None:
         while self._dead:
-            reference = self._dead.popleft()
-            if self._nodes.get(reference.key) is reference:
-                del self._nodes[reference.key]
-            del reference
+            dead = self._dead.popleft()
+            if self._nodes.get(dead.key) is dead:
+                del self._nodes[dead.key]
+            del dead  # its key holds the operands, which may die now in turn
 
 
 _INTERNED = _InternTable()

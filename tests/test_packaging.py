@@ -45,7 +45,8 @@ def test_the_wheel_has_every_module_and_data_file(distributions):
 
 
 def test_the_source_archive_can_build_the_wheel(distributions):
-    names = tarfile.open(distributions[1]).getnames()
+    with tarfile.open(distributions[1]) as archive:
+        names = archive.getnames()
     assert any(name.endswith("grammar/activation.lark") for name in names)
     assert any(name.endswith("/pyproject.toml") for name in names)
 

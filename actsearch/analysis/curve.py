@@ -51,9 +51,17 @@ class Curve:
 
     def __init__(self, expression: Expression) -> None:
         self.expression = expression
+        self._known: dict[Point, Ball] = {}
 
     def ball(self, x: Point, bits: int = _BITS) -> Ball:
         """The enclosure at x, with a relative error under 2^-80 where that can be had."""
+        if bits != _BITS:
+            return self._ball(x, bits)
+        if x not in self._known:
+            self._known[x] = self._ball(x, bits)
+        return self._known[x]
+
+    def _ball(self, x: Point, bits: int) -> Ball:
         while True:
             with precision(bits):
                 ball = ball_value(self.expression, {"x": x})

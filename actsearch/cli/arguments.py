@@ -170,12 +170,12 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "resume", "studies:resume", "go on with a study that was stopped")
     parser.add_argument("run_directory", type=Path, metavar="RUN")
-    parser.add_argument("--workers", type=_natural, metavar="W", help="as at the start if not given")
+    parser.add_argument("--workers", type=_natural, metavar="W", help="default: as at the start")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
-        commands, "report", "studies:report", "print a study's leaderboard and write its HTML report"
+        commands, "report", "studies:report", "print a study's leaderboard, write its HTML report"
     )
     parser.add_argument("run_directory", type=Path, metavar="RUN")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")

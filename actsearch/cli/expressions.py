@@ -70,8 +70,8 @@ def _analyse(expression: Expression) -> tuple[dict[str, Any], list[tuple[str, st
         ("monotone", facts.monotone if facts.monotone != "none" else _trends(facts)),
         ("continuous", "yes" if facts.continuous else "no"),
         ("smooth", "yes" if facts.smooth else "no"),
-        ("kinks", _listed(f"{_at(k.x)} (slopes {_at(k.left)}, {_at(k.right)})" for k in facts.kinks)),
-        ("jumps", _listed(f"{_at(j.x)} ({_at(j.left)} to {_at(j.right)})" for j in facts.jumps)),
+        ("kinks", _listed(_change(kink, "slope ") for kink in facts.kinks)),
+        ("jumps", _listed(_change(jump) for jump in facts.jumps)),
         ("poles", _listed(map(_at, facts.poles))),
         ("zero gradient", _union(facts.zero_gradient)),
         ("Lipschitz", significant(facts.lipschitz)),
@@ -86,6 +86,11 @@ def _analyse(expression: Expression) -> tuple[dict[str, Any], list[tuple[str, st
 
 def _at(value: float) -> str:
     return significant(value)
+
+
+def _change(point: Any, what: str = "") -> str:
+    """Where something changes, and from what to what."""
+    return f"{_at(point.x)} ({what}{_at(point.left)} to {_at(point.right)})"
 
 
 def _listed(items: Any) -> str:
@@ -105,7 +110,7 @@ def _limit(value: float | None) -> str:
 
 
 def _trends(facts: Any) -> str:
-    return "no: " + ", ".join(f"{piece.trend} on {piece.interval}" for piece in facts.monotone_pieces)
+    return "no: " + ", ".join(f"{p.trend} on {p.interval}" for p in facts.monotone_pieces)
 
 
 def _overflow(ends: tuple[float | None, float | None]) -> str:

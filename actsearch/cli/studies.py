@@ -43,9 +43,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
     arguments.interrupted_run = arguments.run_directory
     with study_bar(arguments) as progress:
-        study = Study.resume(
-            arguments.run_directory, workers=arguments.workers, progress=progress
-        )
+        study = Study.resume(arguments.run_directory, workers=arguments.workers, progress=progress)
     return _deliver(arguments, study)
 
 

@@ -23,6 +23,7 @@ from actsearch.grammar.errors import UsageError
 from actsearch.threads import one_thread
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 RESAMPLES = 10
@@ -107,7 +108,12 @@ class Policy:
                     weight.zero_()
                 else:
                     weight.uniform_(-bound, bound, generator=generator)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
+        self.learning_rate = learning_rate
+        self.updates = 0
+        self.moments = {
+            name: (torch.zeros_like(weight), torch.zeros_like(weight))
+            for name, weight in self.network.named_parameters()
+        }
 
     def __call__(self, previous: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (episodes, steps, components) after the previous components (episodes, steps)."""
@@ -150,36 +156,44 @@ class Policy:
         return chosen * batch.present, entropy * batch.present
 
     def improve(self, loss: Tensor, clip_norm: float = 1.0) -> None:
-        """One step of Adam down the loss, its gradient clipped to a norm."""
+        """One step down the loss, its gradient clipped to a norm: Kingma and Ba's Adam (2015).
+
+        `torch.optim` would do the same, but loads torch's compiler, which takes seconds.
+        """
         import torch
 
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip_norm)
-        self.optimizer.step()
+        weights = dict(self.network.named_parameters())
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        norm = torch.sqrt(sum((g.square().sum() for g in gradients), torch.tensor(0.0)))
+        shrink = (clip_norm / norm.clamp(min=clip_norm)).item()
+        self.updates += 1
+        bias_1, bias_2 = 1 - 0.9**self.updates, 1 - 0.999**self.updates
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                mean, square = self.moments[name]
+                mean.lerp_(gradient * shrink, 0.1)
+                square.lerp_((gradient * shrink).square(), 0.001)
+                step = (square / bias_2).sqrt_().add_(1e-8)
+                weight.addcdiv_(mean / bias_1, step, value=-self.learning_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and Adam's moments, bit for bit, as base64 of little-endian float32."""
-        return {
-            name: {
-                "weight": _encode(weight),
-                **{key: _encode(value) for key, value in self.optimizer.state[weight].items()},
-            }
+        weights = {
+            name: [_encode(weight), *map(_encode, self.moments[name])]
             for name, weight in self.network.named_parameters()
         }
+        return {"updates": self.updates, "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         import torch
 
-        for name, weight in self.network.named_parameters():
-            moments = dict(state[name])
-            with torch.no_grad():
-                weight.copy_(_decode(moments.pop("weight"), weight.shape))
-            self.optimizer.state[weight] = {
-                key: _decode(text, () if key == "step" else weight.shape)
-                for key, text in moments.items()
-            }
+        self.updates = state["updates"]
+        with torch.no_grad():
+            for name, weight in self.network.named_parameters():
+                tensors = weight, *self.moments[name]
+                for tensor, text in zip(tensors, state["weights"][name], strict=True):
+                    tensor.copy_(_decode(text, tensor.shape))
 
 
 def _encode(tensor: Tensor) -> str:
@@ -237,6 +251,7 @@ class Controller(Driver):
         self.elites = elites
         self.imitation = imitation
         self.policy = Policy(len(space.components), hidden, learning_rate, seed)
+        self._masks: dict[bytes, tuple[int, ...]] = {}
         self._sampled: deque[Episode] = deque()
         self._awaited: list[Episode] = []
         self._told: list[tuple[Episode, float | None]] = []
@@ -293,7 +308,7 @@ class Controller(Driver):
                 for place, walk in enumerate(walks):
                     if walk.finished:
                         continue
-                    allowed = tuple(np.flatnonzero(walk.allowed).tolist())
+                    allowed = self._allowed(walk.allowed)
                     component, log_probability = _draw(rows[place], allowed, self.random)
                     walk.choose(component)
                     steps[place].append((component, allowed, log_probability))
@@ -302,6 +317,13 @@ class Controller(Driver):
             Episode(walk.index, *(tuple(column) for column in zip(*taken, strict=True)))
             for walk, taken in zip(walks, steps, strict=True)
         ]
+
+    def _allowed(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
+        """The components of a mask; there are few different ones."""
+        key = mask.tobytes()
+        if key not in self._masks:
+            self._masks[key] = tuple(np.flatnonzero(mask).tolist())
+        return self._masks[key]
 
     def _learn(self, index: int, reward: float | None) -> None:
         place = next(k for k, episode in enumerate(self._awaited) if episode.index == index)

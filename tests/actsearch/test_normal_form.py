@@ -96,6 +96,8 @@ def test_each_rule_holds_at_random_points(line: str) -> None:
 @pytest.mark.parametrize("line", [*rules.DEFINITIONS, *rules.ELEMENTARY])
 def test_each_definition_is_an_identity_for_sympy(line: str) -> None:
     left, right = (to_sympy(side, elementary=True) for side in sides(line))
+    if sympy.cancel(sympy.together((left - right).rewrite(sympy.exp))) == 0:
+        return
     difference = (left - right).rewrite(sympy.Piecewise)
     x, gate = (sympy.Symbol(name, real=True) for name in ("x", "gate"))
     if sympy.simplify(difference) == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 
@@ -13,6 +14,7 @@ from actsearch.grammar import named_activations
 from actsearch.grammar.evaluate import evaluate
 
 INF = math.inf
+known_properties = functools.cache(properties)
 
 # text | domain | range | limits | parity | trend | how smooth | kinks | zero gradient | slope
 FACTS = """
@@ -63,7 +65,7 @@ exp(-exp(x))|(-∞, ∞)|(0, 1)|1 0|neither|decreasing|smooth|||0.367879441171
 def test_known_facts(line: str) -> None:
     facts = [part.strip() for part in line.split("|")]
     text, domain, values, limits, parity, trend, kind, kinks, zero, lipschitz = facts
-    found = properties(text)
+    found = known_properties(text)
     assert " ∪ ".join(map(str, found.domain)) == domain
     assert str(found.range) == values
     for ours, expected in zip(found.limits, limits.split(), strict=True):
@@ -81,44 +83,44 @@ def test_known_facts(line: str) -> None:
 
 
 def test_minima() -> None:
-    silu = properties("silu(x)")
+    silu = known_properties("silu(x)")
     assert silu.minimum == pytest.approx((-0.27846454276107, -1.27846454276107), abs=1e-13)
     assert silu.maximum is None
-    gelu = properties("gelu(x)")
+    gelu = known_properties("gelu(x)")
     assert gelu.minimum == pytest.approx((-0.16997120747990, -0.75179152469356), abs=1e-12)
-    assert properties("hardswish(x)").minimum == (-0.375, -1.5)
-    assert properties("tanh(x)").minimum is None
-    assert properties("sin(x)").maximum == (1.0, math.pi / 2)
+    assert known_properties("hardswish(x)").minimum == (-0.375, -1.5)
+    assert known_properties("tanh(x)").minimum is None
+    assert known_properties("sin(x)").maximum == (1.0, math.pi / 2)
 
 
 def test_kinks_have_both_slopes() -> None:
-    (kink,) = properties("where(x > 0, x, 0.25*x)").kinks
+    (kink,) = known_properties("where(x > 0, x, 0.25*x)").kinks
     assert (kink.x, kink.left, kink.right) == (0.0, 0.25, 1.0)
-    low, high = properties("hardswish(x)").kinks
+    low, high = known_properties("hardswish(x)").kinks
     assert (low.left, low.right, high.left, high.right) == (0.0, -0.5, 1.5, 1.0)
-    (cusp,) = properties("sqrt(abs(x))").kinks
+    (cusp,) = known_properties("sqrt(abs(x))").kinks
     assert (cusp.left, cusp.right) == (-INF, INF)
-    (irrational,) = properties("max(x, sqrt(2))").kinks
+    (irrational,) = known_properties("max(x, sqrt(2))").kinks
     assert irrational.x == math.sqrt(2)
 
 
 def test_jumps_poles_and_gaps() -> None:
-    (jump,) = properties("where(x > 0.3, 2, x)").jumps
+    (jump,) = known_properties("where(x > 0.3, 2, x)").jumps
     assert (jump.x, jump.left, jump.right, jump.value) == (0.3, 0.3, 2.0, 0.3)
-    threshold = properties("threshold(x)")
+    threshold = known_properties("threshold(x)")
     assert [(j.x, j.left, j.right) for j in threshold.jumps] == [(1.0, 0.0, 1.0)]
-    inverse = properties("1/x")
+    inverse = known_properties("1/x")
     assert inverse.poles == (0.0,)
     assert [str(part) for part in inverse.domain] == ["(-∞, 0)", "(0, ∞)"]
     assert inverse.monotone == "none"
     assert [piece.trend for piece in inverse.monotone_pieces] == ["decreasing", "decreasing"]
-    gap = properties("sqrt(x**2 - 2)")
+    gap = known_properties("sqrt(x**2 - 2)")
     assert [str(part) for part in gap.domain] == ["(-∞, -1.41421356237]", "[1.41421356237, ∞)"]
-    assert not properties("tan(x)").complete
+    assert not known_properties("tan(x)").complete
 
 
 def test_pieces() -> None:
-    pieces = properties("hardswish(x)").monotone_pieces
+    pieces = known_properties("hardswish(x)").monotone_pieces
     assert [(str(p.interval), p.trend) for p in pieces] == [
         ("(-∞, -3]", "constant"),
         ("[-3, -1.5]", "decreasing"),
@@ -141,14 +143,14 @@ def test_pieces() -> None:
     ],
 )
 def test_overflow(text: str, kind: str, expected: tuple[float | None, float | None]) -> None:
-    found = properties(text).overflow[kind]
+    found = known_properties(text).overflow[kind]
     for ours, known in zip(found, expected, strict=True):
         assert ours == (known if known is None else pytest.approx(known, rel=1e-6))
 
 
 def test_overflow_is_where_numpy_overflows() -> None:
     for text, function in (("exp(x)", np.exp), ("cosh(x)", np.cosh), ("x**3", lambda x: x * x * x)):
-        threshold = properties(text).overflow["float32"][1]
+        threshold = known_properties(text).overflow["float32"][1]
         assert threshold is not None
         with np.errstate(over="ignore"):
             below, above = function(np.array([threshold * 0.999, threshold * 1.001], np.float32))
@@ -162,7 +164,7 @@ UNIVARIATE = [a for a in named_activations().values() if len(a.expression.inputs
 @pytest.mark.parametrize("name", [activation.name for activation in UNIVARIATE])
 def test_every_named_activation_against_a_plain_grid(name: str) -> None:
     expression = named_activations()[name].expression
-    found = properties(expression)
+    found = known_properties(expression)
     x = np.linspace(-9, 9, 7201)
     values = evaluate(expression, {"x": x})
     inside = np.array([any(float(place) in part for part in found.domain) for place in x])

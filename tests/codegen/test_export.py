@@ -50,12 +50,7 @@ module = torch.jit.load(sys.argv[1])
 }
 PREAMBLE = """
 import json, sys, torch
-try:
-    import actsearch
-except ImportError:
-    pass
-else:
-    raise SystemExit("actsearch can be imported: this proves nothing")
+sys.modules["actsearch"] = None  # importing it fails, even where it is installed
 """
 POSTLUDE = """
 x = torch.linspace(-3, 3, 13, dtype=torch.float64, requires_grad=True)
@@ -84,8 +79,6 @@ def test_runs_without_actsearch(target: str, text: str, tmp_path: Path) -> None:
         check=False,
         timeout=120,
     )
-    if "this proves nothing" in done.stderr:
-        pytest.skip("ActSearch is installed beside torch here")
     assert done.returncode == 0, done.stderr
     x = torch.linspace(-3, 3, 13, dtype=torch.float64, requires_grad=True)
     y = compile(text, dtype=torch.float64)(*[x, 0.5 * x.detach()][: 1 + gated])

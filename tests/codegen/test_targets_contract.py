@@ -79,7 +79,8 @@ def call(activation: Activation, x: Tensor) -> Tensor:
 
 def reference(expression: Expression, values: Mapping[str, Any]) -> tuple[Any, Any]:
     """The exact values, and how much they change with relative changes of the variables."""
-    names = {leaf.name for leaf in (*expression.inputs, *expression.parameters)} | {"x"}
+    inputs, parameters = expression.inputs, expression.parameters
+    names = {"x", *(leaf.name for leaf in inputs), *(leaf.name for leaf in parameters)}
     given = {name: value for name, value in values.items() if name in names}
     value = evaluate_numpy(expression, given)
     sensitivity = np.abs(value)
