@@ -62,9 +62,10 @@ class _InternTable:
     def _drop_dead(self) -> None:
         while self._dead:
             dead = self._dead.popleft()
-            if self._nodes.get(dead.key) is dead:
-                del self._nodes[dead.key]
-            del dead  # its key holds the operands, which may die now in turn
+            key = dead.key
+            if self._nodes.get(key) is dead:
+                del self._nodes[key]
+            del dead, key  # the key holds the operands, which may die now in turn
 
 
 _INTERNED = _InternTable()
