@@ -20,7 +20,7 @@ from actsearch.analysis.curve import Curve, frozen, is_univariate
 from actsearch.codegen.gradient import gradient
 from actsearch.equivalence.balls import UNDEFINED, is_value
 from actsearch.grammar.evaluate import evaluate_numpy
-from actsearch.grammar.expression import Expression
+from actsearch.grammar.expression import Expression, Number
 from actsearch.grammar.language import as_expression
 
 Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ def moments(expression: str | Expression, parameters: Mapping[str, float] | None
     """
     single = _univariate(expression, parameters)
     function = _Integrand(single)
-    slope = _Integrand(gradient(single).get("x", single * 0), function.cuts)
+    slope = _Integrand(gradient(single).get("x", Number(0)), function.cuts)
     second = _second(function)
     return Moments(
         mean=math.nan if function.has_gaps else _integral(function, 1),

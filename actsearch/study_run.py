@@ -165,7 +165,7 @@ class StudyRun:
 def _index() -> EquivalenceIndex:
     from actsearch.equivalence import EquivalenceIndex as Index
 
-    return Index()
+    return Index(declarations=True)  # a reward holds for the initial values that were trained
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -5,9 +5,9 @@ numbers to infinity, and compared with float64, continued to the ends of the lin
 gives NaN. Where a value that should be finite is not, the operation where it went wrong gets other
 forms, and the one that leaves the fewest bad points is kept:
 
-    a*b*c     one of the forms of `FORMS`      (x*x overflows, x*exp(-x) does not)
-    a*b       where(a == 0, 0, a*b)            (a factor that vanishes faster than the other grows)
-    f(x)      f(max(x, -T)), f(min(x, T))      (a function that is constant in floats beyond T)
+    a*b*c     one of the forms of `FORMS`    (x*x overflows, x*exp(-x) does not)
+    f(x)      f(max(x, -T)), f(min(x, T))    (a function that is constant in floats beyond T)
+    a*b       where(a == 0, 0, a*b)          (a factor that vanishes faster than the other grows)
 
 There is no list of functions here: what was measured decides, and a program that needs no repair
 gets none.
@@ -235,6 +235,9 @@ def _forms(trial: _Trial, node: Expression, where: Array) -> Iterator[Expression
     """Other forms of one operation, cheap ones first."""
     yield from FORMS.results(node, CLEAN)
     if isinstance(node, Apply) and node.operator.name == "mul":
+        left, right = node.arguments
+        yield from (form * right for form in _clamped(trial, left, where, LARGEST))
+        yield from (left * form for form in _clamped(trial, right, where, LARGEST))
         for factor in node.arguments:
             yield call("where", Apply("eq", factor, Number(0)), Number(0), node)
     for threshold in _THRESHOLDS:
@@ -254,4 +257,4 @@ def _clamped(
         if high:
             held = call("min", held, Number(threshold))
         if held is not leaf:
-            yield node.substitute({leaf: held})
+            yield node.substitute({leaf: held, held: held})

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from actsearch.analysis.curve import WINDOW, Curve, Point, bisect
 from actsearch.codegen.gradient import gradient
+from actsearch.grammar.expression import Number
 
 _ORDERS = 8  # derivatives that must agree from both sides where a curve counts as smooth
 _SAME = 1e-9
@@ -245,9 +246,7 @@ class Shape:
     @cached_property
     def derivative(self) -> Curve:
         """The derivative, away from breaks."""
-        found = gradient(self.curve.expression).get("x")
-        assert found is not None
-        return Curve(found)
+        return Curve(gradient(self.curve.expression).get("x", Number(0)))
 
     @cached_property
     def turns(self) -> tuple[Point, ...]:

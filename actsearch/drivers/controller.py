@@ -13,7 +13,6 @@ from abc import abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -302,17 +301,14 @@ class Controller(Driver):
         with one_thread(), torch.no_grad():
             token = torch.full((count, 1), self.policy.components)
             state = None
-            while not all(walk.finished for walk in walks):
+            while live := [row for row, walk in enumerate(walks) if not walk.finished]:
                 logits, state = self.policy(token, state)
-                rows = logits[:, 0].tolist()
-                for place, walk in enumerate(walks):
-                    if walk.finished:
-                        continue
-                    allowed = self._allowed(walk.allowed)
-                    component, log_probability = _draw(rows[place], allowed, self.random)
-                    walk.choose(component)
-                    steps[place].append((component, allowed, log_probability))
-                    token[place, 0] = component
+                masks = np.stack([walks[row].allowed for row in live])
+                drawn = _draw(logits[:, 0].numpy()[live], masks, self.random)
+                for row, mask, component, log_probability in zip(live, masks, *drawn, strict=True):
+                    walks[row].choose(component)
+                    steps[row].append((component, self._allowed(mask), log_probability))
+                    token[row, 0] = component
         return [
             Episode(walk.index, *(tuple(column) for column in zip(*taken, strict=True)))
             for walk, taken in zip(walks, steps, strict=True)
@@ -402,10 +398,16 @@ def _finite(reward: float) -> float | None:
     return None if reward == -math.inf else reward
 
 
-def _draw(logits: list[float], allowed: tuple[int, ...], rng: random.Random) -> tuple[int, float]:
-    """One of the allowed components, with probability softmax(logits), and its log-probability."""
-    top = max(logits[k] for k in allowed)
-    weights = [math.exp(logits[k] - top) for k in allowed]
-    bounds = list(accumulate(weights))
-    place = min(bisect_right(bounds, rng.random() * bounds[-1]), len(allowed) - 1)
-    return allowed[place], logits[allowed[place]] - top - math.log(bounds[-1])
+def _draw(
+    logits: NDArray[np.float32], masks: NDArray[np.bool_], rng: random.Random
+) -> tuple[list[int], list[float]]:
+    """For each row one of the allowed columns, with probability softmax(logits), and its log."""
+    scores = np.where(masks, logits.astype(np.float64), -np.inf)
+    scores -= scores.max(axis=1, keepdims=True)
+    bounds = np.cumsum(np.exp(scores), axis=1)
+    totals = bounds[:, -1]
+    points = np.array([rng.random() for _ in totals]) * totals
+    points = np.minimum(points, np.nextafter(totals, 0))  # rounding must not reach the end
+    chosen = np.argmax(bounds > points[:, None], axis=1)
+    logs = scores[np.arange(len(chosen)), chosen] - np.log(totals)
+    return chosen.tolist(), logs.tolist()

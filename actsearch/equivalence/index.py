@@ -6,6 +6,7 @@ certificate, or a witness, against each class that they propose.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actsearch.equivalence.certificate import (
@@ -18,7 +19,7 @@ from actsearch.equivalence.certificate import (
 )
 from actsearch.equivalence.fingerprint import Fingerprint, Pool, SortedKeys
 from actsearch.equivalence.normal_form import normal_form
-from actsearch.grammar.expression import Expression
+from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import as_expression
 
 LEVELS = ("function",)
@@ -57,18 +58,26 @@ class EquivalenceIndex:
     of appearance; so a saved list of expressions is the state.
 
     Args:
-        level: "function": the same function of x and its parameters, up to renaming these. Initial
-            values, scopes and learning rates do not count.
+        level: "function": the same function of x and its parameters, up to renaming these.
         seed: another seed, other points for fingerprints and certificates.
         seconds: time limit for one decision; one that takes longer stays open (see `doubts`), and
             the expression gets a class of its own.
+        declarations: whether parameters must also be declared alike (initial value, scope, learning
+            rate) to be identified, as they must be for a trained network to be the same.
 
     Raises:
         ValueError: no such level.
     """
 
-    def __init__(self, level: str = "function", seed: int = 0, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        level: str = "function",
+        seed: int = 0,
+        seconds: float = 10.0,
+        declarations: bool = False,
+    ) -> None:
         check_level(level)
+        self._declarations = declarations
         self.level = level
         self.expressions: list[Expression] = []
         self.class_of: list[int] = []
@@ -81,7 +90,7 @@ class EquivalenceIndex:
         self._keys = SortedKeys()
         self._classes: list[_Class] = []
         self._by_expression: dict[Expression, int] = {}
-        self._by_form: dict[Expression, int] = {}
+        self._by_form: dict[tuple[object, ...], int] = {}
 
     def __len__(self) -> int:
         """Number of classes."""
@@ -116,8 +125,9 @@ class EquivalenceIndex:
         if known is not None:
             return known
         view = _View(expression)
-        if view.form in self._by_form:
-            return self.class_of[self._by_form[view.form]]
+        key = self._form_key(view)
+        if key in self._by_form:
+            return self.class_of[self._by_form[key]]
         link = self._settle(len(self.expressions), view, self._fingerprint(view))
         return None if link is None else self.class_of[link.first]
 
@@ -126,7 +136,7 @@ class EquivalenceIndex:
         view = _View(as_expression(expression))
         member = self._enter(view.expression)
         self._by_expression.setdefault(view.expression, member)
-        self._by_form.setdefault(view.form, member)
+        self._by_form.setdefault(self._form_key(view), member)
         self._open(member, view, self._fingerprint(view))
         self.class_of.append(len(self._classes) - 1)
         return self.class_of[member]
@@ -149,7 +159,7 @@ class EquivalenceIndex:
         if earlier != member:
             return Link(earlier, member, Certificate("proved", "identical"))
         view = _View(expression)
-        earlier = self._by_form.setdefault(view.form, member)
+        earlier = self._by_form.setdefault(self._form_key(view), member)
         if earlier != member:
             others = [p.name for p in self.expressions[earlier].parameters]
             by_place = dict(zip(view.names, others, strict=False))
@@ -160,6 +170,21 @@ class EquivalenceIndex:
         if link is None:
             self._open(member, view, fingerprint)
         return link
+
+    def _form_key(self, view: _View) -> tuple[object, ...]:
+        if not self._declarations:
+            return (view.form,)
+        used = {parameter.name for parameter in view.form.parameters}
+        kept = [p for p in view.expression.parameters if view.numbers[p.name] in used]
+        return (view.form, *map(_declaration, kept))
+
+    def _alike(self, renaming: Mapping[str, str], a: Expression, b: Expression) -> bool:
+        """Whether a renaming identifies only parameters that may be identified."""
+        if not self._declarations:
+            return True
+        first = {parameter.name: _declaration(parameter) for parameter in a.parameters}
+        second = {parameter.name: _declaration(parameter) for parameter in b.parameters}
+        return all(second[old] == first[new] for old, new in renaming.items())
 
     def _fingerprint(self, view: _View) -> Fingerprint:
         """Of the normal form: fewer operators, shared sub-terms; its parameters by their names."""
@@ -178,10 +203,17 @@ class EquivalenceIndex:
             found = self._classes[number]
             if not found.fingerprint.matches(fingerprint):
                 continue
+            renamings = [
+                renaming
+                for renaming in found.fingerprint.renamings(fingerprint)
+                if self._alike(renaming, found.expression, view.expression)
+            ]
+            if not renamings:
+                continue
             decision = decide(
                 found.expression,
                 view.expression,
-                found.fingerprint.renamings(fingerprint),
+                renamings,
                 Deadline(self._seconds),
                 self._seed,
             )
@@ -194,15 +226,25 @@ class EquivalenceIndex:
         return None
 
 
+def _declaration(parameter: Parameter) -> tuple[object, ...]:
+    """All of a parameter's declaration but its name."""
+    return (
+        parameter.initial,
+        parameter.scope,
+        parameter.dimension,
+        parameter.learning_rate,
+    )
+
+
 class _View:
     """An expression with its normal form, in which parameters are numbered by appearance."""
 
     def __init__(self, expression: Expression) -> None:
         self.expression = expression
         self.names = [parameter.name for parameter in expression.parameters]
-        numbered = {name: f"_{place}" for place, name in enumerate(self.names, 1)}
-        self.original = {number: name for name, number in numbered.items()}
-        self.form = normal_form(rename(expression, numbered))
+        self.numbers = {name: f"_{place}" for place, name in enumerate(self.names, 1)}
+        self.original = {number: name for name, number in self.numbers.items()}
+        self.form = normal_form(rename(expression, self.numbers))
 
 
 def check_level(level: str) -> None:

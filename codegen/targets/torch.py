@@ -267,7 +267,7 @@ class Source:
     def docstring(self) -> str:
         """Formula and derivatives."""
         rows = [("y", self.program.expression)]
-        slopes = gradient(self.program.expression)
+        slopes = gradient(rows[0][1]) if rows[0][1].size <= _LARGEST_SHOWN else {}
         rows += [(f"dy/d{name}", slope) for name, slope in slopes.items()]
         lines = [_escaped(f"{name} = {value}") for name, value in rows]
         formulas = "\n".join(
@@ -473,6 +473,7 @@ def _halves(x: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
     return first, second
 '''
 
+_LARGEST_SHOWN = 400  # nodes of an expression whose derivatives are shown
 _LONGEST = 2000  # characters of a formula in a docstring
 
 

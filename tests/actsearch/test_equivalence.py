@@ -202,6 +202,15 @@ def test_the_index_is_deterministic_and_online() -> None:
     assert index.anchor(3) is parse("a*x")
 
 
+def test_declarations_can_count() -> None:
+    texts = ["a*x; a = 2.0", "x*b; b = 3.0", "x*c; c = 2.0", "abs(a)*x; a = 2.0", "x"]
+    texts += ["a*x + b*sin(x); a = 2.0", "u*x + v*sin(x); v = 2.0", "v*x + u*sin(x); v = 2.0"]
+    loose, strict = EquivalenceIndex(), EquivalenceIndex(declarations=True)
+    assert [loose.find_or_add(text)[0] for text in texts] == [0, 0, 0, 1, 2, 3, 3, 3]
+    assert [strict.find_or_add(text)[0] for text in texts] == [0, 1, 0, 2, 3, 4, 5, 4]
+    assert not strict.doubts
+
+
 def test_parameters_are_matched_whatever_their_order() -> None:
     index = EquivalenceIndex()
     first, _, _ = index.find_or_add("p*sin(x) + q*cos(x) + exp(-r*x**2)")

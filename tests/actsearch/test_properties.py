@@ -51,6 +51,7 @@ relu_squared(x)|(-∞, ∞)|[0, ∞)|0 inf|neither|increasing|continuous||(-∞,
 x*abs(x)|(-∞, ∞)|(-∞, ∞)|-inf inf|odd|increasing|continuous|||inf
 atan(x)|(-∞, ∞)|(-1.57079632679, 1.57079632679)|-1.5707963268 1.5707963268|odd|increasing|smooth|||1
 cos(x) - x|(-∞, ∞)|(-∞, ∞)|inf -inf|neither|decreasing|smooth|||2
+2 - 3|(-∞, ∞)|[-1, -1]|-1 -1|even|constant|smooth||(-∞, ∞)|0
 0*x|(-∞, ∞)|[0, 0]|0 0|both|constant|smooth||(-∞, ∞)|0
 x/x|(-∞, ∞)|[1, 1]|1 1|even|constant|smooth||(-∞, ∞)|0
 max(x, tanh(x))|(-∞, ∞)|(-1, ∞)|-1 inf|neither|increasing|continuous|||1

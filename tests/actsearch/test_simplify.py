@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import mpmath
 import pytest
 
+from actsearch.codegen.stable import STABLE
 from actsearch.equivalence import equivalent
 from actsearch.grammar import Expression, named_activations, parse, space
 from actsearch.grammar.evaluate import evaluate
-from actsearch.simplification import evaluation_cost, simplify
+from actsearch.simplification import PRETTY, evaluation_cost, simplify
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,23 @@ def test_the_cost_of_whole_powers_is_that_of_products() -> None:
     assert evaluation_cost(parse("x**2")) == 1
     assert evaluation_cost(parse("x**8")) == 3
     assert evaluation_cost(parse("x**2.5")) == parse("x**2.5").cost
+
+
+@pytest.mark.parametrize("line", [line for line in PRETTY.lines if line not in STABLE.lines])
+def test_each_pretty_rule_is_an_identity(line: str) -> None:
+    sides = re.sub(r"\ba\b", "x", re.sub(r"\bb\b", "gate", line)).split("->")
+    left, right = (parse(side) for side in sides)
+    for point in ((0.3, -1.7), (-2.1, 0.4), (1.9, 3.3)):
+        if "0.5" in line:
+            point = abs(point[0]), point[1]
+        values = []
+        for side in (left, right):
+            names = {node.name for node in side.inputs}
+            at = {n: v for n, v in zip(("x", "gate"), point, strict=True) if n in names | {"x"}}
+            values.append(evaluate(side, at, "mpmath", 40)[()])
+        with mpmath.workdps(40):
+            assert abs(values[0] - values[1]) < mpmath.mpf(10) ** -30
+    assert equivalent(left, right)
 
 
 def test_large_expressions_come_back_as_they_are() -> None:

@@ -102,7 +102,10 @@ def test_what_needs_no_guard_gets_none() -> None:
 
 def test_a_vanishing_factor_wins_only_where_it_does() -> None:
     (guarded,) = guard([parse("x*sigmoid(x)")])
-    assert str(guarded) == "where(sigmoid(x) == 0, 0, x*sigmoid(x))"
+    assert str(guarded) == "max(x, -3.4028234663852886e38)*sigmoid(x)"
+    # with a parameter it can be either end that vanishes
+    (guarded,) = guard([parse("x*sigmoid(beta*x)")])
+    assert str(guarded) == "where(sigmoid(beta*x) == 0, 0, x*sigmoid(beta*x))"
     # x*(1/x) is 1, and not 0, however large x is
     (guarded,) = guard([parse("x*(1/x)")])
     assert evaluate(guarded, {"x": [-np.inf, 1e30, np.inf]}).tolist() == pytest.approx([1, 1, 1])
