@@ -1,7 +1,7 @@
 """Exact gradients: the chain rule over the operator table's derivative column.
 
-Not sympy's diff: it rewrites as it goes (sqrt(x)*sqrt(x) becomes x, with another domain), recurses,
-and is a hundred times slower. sympy is the independent oracle of the tests instead.
+Not sympy's diff: it rewrites as it goes (sqrt(x)*sqrt(x) becomes x, with another domain), recurses
+as deep as the expression, and takes longer. sympy is the independent oracle of the tests instead.
 
 Derivatives are carried forwards, from the leaf to the root, so that a piece that is not selected is
 never multiplied by zero: the derivative of where(c, f, g) is where(c, f', g'), and an infinite f'
@@ -101,7 +101,7 @@ def gradient(expression: str | Expression) -> dict[str, Expression]:
         ExpressionError: the text is no expression.
 
     >>> print(gradient("x*sigmoid(beta*x)")["x"])
-    sigmoid(beta*x) + x*sigmoid(beta*x)*sigmoid(-(beta*x))*beta
+    sigmoid(beta*x) + beta*sigmoid(beta*x)*sigmoid(-(beta*x))*x
     """
     expression = as_expression(expression)
     leaves: tuple[Input | Parameter, ...] = (*expression.inputs, *expression.parameters)

@@ -231,13 +231,13 @@ class Controller(Driver):
         self,
         space: Space,
         seed: int,
-        batch: int = 16,
+        batch: int = 8,
         hidden: int = 64,
-        learning_rate: float = 0.003,
-        entropy: float = 0.01,
+        learning_rate: float = 0.02,
+        entropy: float = 0.2,
         decay: float = 0.9,
-        elites: int = 16,
-        imitation: float = 0.5,
+        elites: int = 8,
+        imitation: float = 2.0,
     ) -> None:
         super().__init__(space, seed)
         if not space.components:
@@ -290,7 +290,7 @@ class Controller(Driver):
                 found.add(episode.index)
                 self._sampled.append(episode)
         if not self._sampled:
-            self._improve(episodes, [-self._baseline] * len(episodes))
+            self._improve(episodes, [-self._baseline] * len(episodes), [])
 
     def _sample(self, count: int) -> list[Episode]:
         """Derivations under the policy as it is."""
@@ -333,15 +333,18 @@ class Controller(Driver):
             rewards = [-math.inf if reward is None else reward for _, reward in self._told]
             self._told.clear()
             self._sampled.clear()
-            self._improve(episodes, self._advantages(rewards))
+            elites = [episode for _, episode in self._elites]
+            self._improve(episodes, self._advantages(rewards), elites)
 
-    def _improve(self, episodes: list[Episode], advantages: list[float]) -> None:
-        """Climb the gain of these episodes, the policy's entropy and the elites' likelihood."""
+    def _improve(
+        self, episodes: list[Episode], advantages: list[float], elites: list[Episode]
+    ) -> None:
+        """Climb the gain of some episodes, the policy's entropy and the elites' likelihood."""
         import torch
 
         column = torch.tensor(advantages).unsqueeze(1)
         rows = len(episodes)
-        batch = self.policy.batch(episodes + [episode for _, episode in self._elites])
+        batch = self.policy.batch(episodes + elites)
         steps, elite_steps = batch.present[:rows].sum(), batch.present[rows:].sum().clamp(min=1)
         with one_thread():
             for _ in range(self.epochs):

@@ -19,6 +19,7 @@ class PPO(Controller):
     """Several epochs a batch up min(r A, clip(r, 1 - ε, 1 + ε) A).
 
     Args:
+        batch: how many rewards make one update.
         epochs: gradient steps on each batch.
         clip: ε; r is the ratio of new to old probability of each component chosen.
         **options: of `Controller`.
@@ -27,9 +28,15 @@ class PPO(Controller):
     name: ClassVar[str] = "ppo"
 
     def __init__(
-        self, space: Space, seed: int, epochs: int = 4, clip: float = 0.2, **options: Any
+        self,
+        space: Space,
+        seed: int,
+        batch: int = 16,
+        epochs: int = 4,
+        clip: float = 0.2,
+        **options: Any,
     ) -> None:
-        super().__init__(space, seed, **options)
+        super().__init__(space, seed, batch, **options)
         self.epochs = epochs
         self.clip = clip
 
