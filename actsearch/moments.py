@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.analysis.curve import Curve, frozen, is_univariate
-from actsearch.codegen.gradient import gradient
+from actsearch.codegen.gradients import gradient
 from actsearch.equivalence.balls import UNDEFINED, is_value
 from actsearch.grammar.evaluate import evaluate_numpy
 from actsearch.grammar.expression import Expression, Number

@@ -142,7 +142,8 @@ def read_only(path: Path) -> sqlite3.Connection:
     """
     log = path.with_name(path.name + "-wal")
     mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from actsearch.codegen.gradient import CLEAN
+from actsearch.codegen.gradients import CLEAN
 from actsearch.codegen.rewriting import Rules
 from actsearch.codegen.stable import STABLE
 from actsearch.equivalence.certificate import Certificate, Deadline, decide, rename

@@ -424,13 +424,19 @@ def _writing_engine(path: Path, journal: str) -> Engine:
         return connection
 
     engine = create_engine("sqlite://", creator=connect, poolclass=StaticPool)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+    return _beginning(engine, "BEGIN IMMEDIATE")
 
 
 def _reading_engine(path: Path) -> Engine:
-    return create_engine("sqlite://", creator=lambda: read_only(path), poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: read_only(path), poolclass=NullPool)
+    return _beginning(engine, "BEGIN")  # all that is read belongs to one moment of the search
+
+
+def _beginning(engine: Engine, statement: str) -> Engine:
+    """The engine with transactions that begin so: Python's sqlite3 begins none for reading."""
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return engine

@@ -8,9 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from actsearch.codegen.export import export
-from actsearch.codegen.gradient import gradient
-from actsearch.codegen.program import Program, program
+from actsearch.codegen.exporting import export
+from actsearch.codegen.gradients import gradient
+from actsearch.codegen.programs import Program, program
 from actsearch.codegen.targets import TARGETS, UnknownTarget
 
 if TYPE_CHECKING:

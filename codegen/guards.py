@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actsearch.codegen.gradient import CLEAN
+from actsearch.codegen.gradients import CLEAN
 from actsearch.codegen.rewriting import Rules
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter, call

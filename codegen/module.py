@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actsearch.codegen.program import program
+from actsearch.codegen.programs import program
 from actsearch.codegen.sources import retain
 from actsearch.codegen.targets import best_target, target
 from actsearch.codegen.targets.base import unused

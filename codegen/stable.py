@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actsearch.codegen.gradient import CLEAN
+from actsearch.codegen.gradients import CLEAN
 from actsearch.codegen.rewriting import Rules
 from actsearch.grammar.expression import Expression
 

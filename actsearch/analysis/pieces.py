@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from actsearch.analysis.curve import WINDOW, Curve, Point, bisect
-from actsearch.codegen.gradient import gradient
+from actsearch.codegen.gradients import gradient
 from actsearch.grammar.expression import Number
 
 _ORDERS = 8  # derivatives that must agree from both sides where a curve counts as smooth

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actsearch.grammar.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from actsearch.codegen.program import Program
+    from actsearch.codegen.programs import Program
 
 
 class UnknownTarget(UsageError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from actsearch.codegen.program import DY, Earlier, Operand, Program, Routine, Step, weight
+from actsearch.codegen.programs import DY, Earlier, Operand, Program, Routine, Step, weight
 from actsearch.grammar.expression import INPUTS, Expression, Input
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from actsearch.codegen.gradient import gradient
-from actsearch.codegen.program import DY, Program, Routine, weight
+from actsearch.codegen.gradients import gradient
+from actsearch.codegen.programs import DY, Program, Routine, weight
 from actsearch.codegen.sources import load
 from actsearch.codegen.targets.base import PRODUCT, Code, Function, Renderer, unused, variable_names
 from actsearch.grammar.expression import Input, Parameter

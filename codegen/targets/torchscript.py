@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actsearch.codegen.gradient import differentiate
-from actsearch.codegen.program import Program, Routine, prepared
+from actsearch.codegen.gradients import differentiate
+from actsearch.codegen.programs import Program, Routine, prepared
 from actsearch.codegen.sources import load
 from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import Source

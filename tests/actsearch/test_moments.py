@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from actsearch.codegen.gradient import gradient
+from actsearch.codegen.gradients import gradient
 from actsearch.grammar import named_activations, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.moments import gain, moments

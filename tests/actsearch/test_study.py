@@ -131,7 +131,9 @@ def test_the_number_of_workers_changes_nothing(driver: str, tmp_path: Path) -> N
             tmp_path / str(workers),
             space=space("swish", units=2),
             driver=driver,
-            driver_options={"batch": 4, "hidden": 8} if driver == "ppo" else {"population": 6, "tournament": 3},
+            driver_options={"batch": 4, "hidden": 8}
+            if driver == "ppo"
+            else {"population": 6, "tournament": 3},
             trials=30,
             workers=workers,
             task_options={"delay": 0.005 * workers},

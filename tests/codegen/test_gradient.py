@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from actsearch.codegen import gradient
-from actsearch.codegen.program import program
+from actsearch.codegen.programs import program
 from actsearch.codegen.targets import TARGETS
 from actsearch.grammar import (
     OPERATORS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actsearch.codegen import program
-from actsearch.codegen.program import DY, Earlier, Routine, lower, weight
+from actsearch.codegen.programs import DY, Earlier, Routine, lower, weight
 from actsearch.codegen.targets.base import Renderer, variable_names
 from actsearch.grammar import Expression, Input, Number, named_activations, parse
 from actsearch.grammar.evaluate import apply_numpy, evaluate

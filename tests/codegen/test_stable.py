@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from actsearch.codegen.gradient import CLEAN, gradient
+from actsearch.codegen.gradients import CLEAN, gradient
 from actsearch.codegen.guards import FORMS, guard
-from actsearch.codegen.program import program
+from actsearch.codegen.programs import program
 from actsearch.codegen.rewriting import FORMALS
 from actsearch.codegen.stable import STABLE, stabilise
 from actsearch.codegen.targets import TARGETS

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from actsearch.codegen.gradient import CLEAN, ZERO, differentiate
+from actsearch.codegen.gradients import CLEAN, ZERO, differentiate
 from actsearch.codegen.guards import guard
 from actsearch.codegen.stable import stabilise
 from actsearch.grammar.evaluate import evaluate

@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from actsearch.codegen.program import program
+from actsearch.codegen.programs import program
 from actsearch.codegen.targets import target as find_target
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.language import as_expression
