@@ -73,7 +73,7 @@ class StudyRun:
 
     def finish(self) -> None:
         """Baselines, search, re-test; each stage takes up what is recorded of it."""
-        self._release_what_was_running()
+        self._release()
         with executor(task_spec(self._config), self._workers) as engine:
             queue = TrainingQueue(self._store, engine, self._finished)
             try:
@@ -82,11 +82,12 @@ class StudyRun:
                 if self._config["retest"]:
                     self._train("retest", "retest", queue)
             except BaseException:
-                queue.abandon()
+                self._release()
                 raise
         self._store.set("status", "finished")
 
-    def _release_what_was_running(self) -> None:
+    def _release(self) -> None:
+        """Nothing is in training when work begins, nor after it has been broken off."""
         for stage in STAGES:
             for training in self._store.trainings(stage):
                 if training.state == "running":

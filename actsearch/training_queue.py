@@ -49,11 +49,6 @@ class TrainingQueue:
                     self._record(report)
                 self._start()
 
-    def abandon(self) -> None:
-        """Give up what is in training, so that it is free for whoever goes on."""
-        for training in self._running.values():
-            self._store.release(training, training.lease)
-
     def _start(self) -> None:
         while self._waiting and (worker := self._executor.free()) is not None:
             training = self._waiting.popleft()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-RESAMPLES = 10
+POLICY_ATTEMPTS, UNIFORM_ATTEMPTS = 5, 20
 """Batches that are sampled in search of a candidate that has not been proposed yet."""
 
 
@@ -270,30 +270,32 @@ class Controller(Driver):
         """
 
     def _propose(self) -> int:
-        for _ in range(RESAMPLES):
-            if self._sampled:
-                break
-            if len(self._proposed) == self.space.count():
-                raise SpaceExhausted(self.space.count())
+        if not self._sampled:
             self._fill()
-        episode = self._sampled.popleft() if self._sampled else self._sample(1)[0]
+        episode = self._sampled.popleft()
         self._proposed[episode.index] = None
         self._awaited.append(episode)
         return episode.index
 
     def _fill(self) -> None:
-        """Sample a batch; a policy that samples nothing new learns that repeats are worthless."""
-        found = set(self._proposed)
-        episodes = self._sample(self.batch)
-        for episode in episodes:
-            if episode.index not in found:
-                found.add(episode.index)
-                self._sampled.append(episode)
-        if not self._sampled:
-            self._improve(episodes, [-self._baseline] * len(episodes), [])
+        """Sample a batch of what has not been proposed yet, as far as that can be found.
 
-    def _sample(self, count: int) -> list[Episode]:
-        """Derivations under the policy as it is."""
+        A policy that samples nothing new learns that repeats are worthless, and if that does not
+        help it is passed by: what the grammar allows is then chosen uniformly.
+        """
+        if len(self._proposed) == self.space.count():
+            raise SpaceExhausted(self.space.count())
+        for attempt in range(POLICY_ATTEMPTS + UNIFORM_ATTEMPTS):
+            episodes = self._sample(self.batch, uniform=attempt >= POLICY_ATTEMPTS)
+            new = {e.index: e for e in episodes if e.index not in self._proposed}
+            if new:
+                break
+            if attempt < POLICY_ATTEMPTS:
+                self._improve(episodes, [-self._baseline] * len(episodes), [])
+        self._sampled.extend(new.values() or episodes[:1])
+
+    def _sample(self, count: int, uniform: bool = False) -> list[Episode]:
+        """Derivations under the policy as it is, or with uniform choices."""
         import torch
 
         walks = [self.space.walk() for _ in range(count)]
@@ -304,7 +306,8 @@ class Controller(Driver):
             while live := [row for row, walk in enumerate(walks) if not walk.finished]:
                 logits, state = self.policy(token, state)
                 masks = np.stack([walks[row].allowed for row in live])
-                drawn = _draw(logits[:, 0].numpy()[live], masks, self.random)
+                scores = logits[:, 0].numpy()[live] * (not uniform)
+                drawn = _draw(scores, masks, self.random)
                 for row, mask, component, log_probability in zip(live, masks, *drawn, strict=True):
                     walks[row].choose(component)
                     steps[row].append((component, self._allowed(mask), log_probability))

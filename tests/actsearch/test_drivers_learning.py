@@ -1,4 +1,4 @@
-"""Evolution and both controllers find better functions than random search does, with their defaults.
+"""Evolution and both controllers find better functions than random search, with their defaults.
 
 The reward is how close a function of the two-unit space comes to a hidden one. Twenty pairs of
 runs, four seeds for each of five targets. What is compared is what a search is for: the ten best

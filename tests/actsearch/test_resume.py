@@ -18,7 +18,6 @@ import pytest
 
 from actsearch.store import STAGES, Store
 from actsearch.study import Progress, Study, search
-from actsearch.training_queue import TrainingQueue
 from tests.actsearch.synthetic_task import NAME, read_log
 from tests.actsearch.test_executors import alive
 from tests.actsearch.test_study import essence
@@ -126,9 +125,6 @@ def test_a_kill_at_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Before and after each transaction in turn; each time the study is resumed to its end."""
     options = {"trials": 4, "retest": 1, "retest_seeds": 1, "baseline_seeds": 1, "window": 2}
     reference = search("swish", **settings(tmp_path / "run", tmp_path / "log", **options))
-    monkeypatch.setattr(
-        TrainingQueue, "abandon", lambda self: None
-    )  # a dead process tidies nothing
     original = Store._writing
 
     @contextmanager
@@ -150,6 +146,7 @@ def test_a_kill_at_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyP
         left = moment
         with monkeypatch.context() as patch:
             patch.setattr(Store, "_writing", fragile)
+            patch.setattr(Store, "release", lambda *_: True)  # a dead process tidies nothing
             try:
                 search("swish", **settings(run, log, **options))
                 survived = True
