@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: search test format clean
+.PHONY: search test coverage format clean
 
 search: $(INSTALLED)
 	$(BIN)/actsearch search swish --units 1 --task mnist1d-mlp --driver evolution \
@@ -15,7 +15,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Slower than the tests alone: most of the code is pure Python.
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

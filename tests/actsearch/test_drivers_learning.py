@@ -26,7 +26,7 @@ TARGETS = (
     "erf(x) + 0.1*x**3",
 )
 SEEDS_PER_TARGET = 4
-EVALUATIONS = 192
+EVALUATIONS = 256
 GAUSSIAN_GRID = special.ndtri((np.arange(64) + 0.5) / 64)
 
 
