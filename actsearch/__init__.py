@@ -22,7 +22,7 @@ _PUBLIC = {
     "ExpressionError": "actsearch.grammar",
     "SearchSpace": "actsearch.grammar",
     "SpaceError": "actsearch.grammar",
-    "Study": "actsearch.study",
+    "Study": "actsearch.studies.study",
     "compile": "actsearch.codegen",
     "deduplicate": "actsearch.equivalence",
     "equivalent": "actsearch.equivalence",
@@ -32,7 +32,7 @@ _PUBLIC = {
     "parameter_groups": "actsearch.codegen",
     "parse": "actsearch.grammar",
     "properties": "actsearch.analysis",
-    "search": "actsearch.study",
+    "search": "actsearch.studies.study",
     "simplify": "actsearch.simplification",
     "space": "actsearch.grammar",
     "task": "actsearch.tasks",
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     )
     from actsearch.moments import gain
     from actsearch.simplification import simplify
-    from actsearch.study import Study, search
+    from actsearch.studies.study import Study, search
     from actsearch.tasks import task
 
 

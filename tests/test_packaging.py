@@ -88,7 +88,7 @@ def test_every_public_name_is_there():
 def test_public_functions_are_not_shadowed_by_modules():
     out = _python(
         "import importlib, pkgutil, actsearch\n"
-        "for p in ('actsearch', 'actsearch.grammar', 'actsearch.codegen'):\n"
+        "for p in ('actsearch', 'actsearch.grammar', 'actsearch.codegen', 'actsearch.studies'):\n"
         "    m = importlib.import_module(p)\n"
         "    public = set(m.__all__)\n"
         "    print(*(public & {i.name for i in pkgutil.iter_modules(m.__path__)}))"

@@ -88,6 +88,18 @@ def _equal(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("a", help=_EXPRESSION)
     parser.add_argument("b", help=_EXPRESSION)
+    _equivalence_arguments(parser)
+
+
+def _equivalence_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--level", default="function", metavar="L",
+        help="what counts as the same: function (default), reparameterised or affine",
+    )  # fmt: skip
+    parser.add_argument(
+        "--parameters", choices=("independent", "shared"), default="independent",
+        help="whether each hole _ is a parameter of its own (default) or all of them are one",
+    )  # fmt: skip
 
 
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -125,6 +137,7 @@ def _dedup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         commands, "dedup", "spaces:dedup", "group a search space into classes of equal functions"
     )
     _space_arguments(parser)
+    _equivalence_arguments(parser)
     parser.add_argument(
         "--members", metavar="WHICH", help="list the class of an expression or of an index"
     )

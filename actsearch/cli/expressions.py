@@ -122,7 +122,12 @@ def equal(arguments: argparse.Namespace) -> int:
     """Whether two activations are the same function; the exit code says it, too."""
     from actsearch.equivalence import equivalent
 
-    verdict = equivalent(parse(arguments.a), parse(arguments.b))
+    verdict = equivalent(
+        parse(arguments.a),
+        parse(arguments.b),
+        level=arguments.level,
+        parameters=arguments.parameters,
+    )
     emit(arguments, verdict.to_dict(), str(verdict))
     return 0 if verdict.equal else 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from actsearch.study import Progress
+    from actsearch.studies.study import Progress
 
 _STAGES = {"retest": "re-test"}
 

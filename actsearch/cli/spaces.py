@@ -66,13 +66,13 @@ def dedup(arguments: argparse.Namespace) -> int:
     """Group a space into classes of equal functions."""
     from actsearch.equivalence import deduplicate
 
-    chosen = space(arguments.space, units=arguments.units)
+    chosen = space(arguments.space, units=arguments.units, parameters=arguments.parameters)
     if chosen.count() > _LARGEST_DEDUP:
         raise UsageError(
             f"{chosen.name} has {chosen.count():,} names; at most {_LARGEST_DEDUP:,} are grouped"
         )
     with counting_bar("grouping", chosen.count()) as advance:
-        classes = deduplicate(chosen, progress=advance)
+        classes = deduplicate(chosen, arguments.level, progress=advance)
     summary = classes.summary()
     text = columns([(_LABELS.get(key, key), str(value)) for key, value in summary.items()], "")
     if arguments.output is not None:

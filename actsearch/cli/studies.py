@@ -10,12 +10,12 @@ from actsearch.cli.console import emit, note
 from actsearch.cli.progress import counting_bar, study_bar
 
 if TYPE_CHECKING:
-    from actsearch.study import Study
+    from actsearch.studies.study import Study
 
 
 def search(arguments: argparse.Namespace) -> int:
     """Search a space; then the report, and the winner as files that run without ActSearch."""
-    from actsearch.study import search as run_search
+    from actsearch.studies.study import search as run_search
 
     with study_bar(arguments) as progress:
         study = run_search(
@@ -39,7 +39,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     """Go on with a study as if it had not stopped."""
-    from actsearch.study import Study
+    from actsearch.studies.study import Study
 
     arguments.interrupted_run = arguments.run_directory
     with study_bar(arguments) as progress:
@@ -50,7 +50,7 @@ def resume(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Print the leaderboard of a study, finished or not, and write its report."""
     from actsearch.report import write_report
-    from actsearch.study import Study
+    from actsearch.studies.study import Study
 
     study = Study.open(arguments.run_directory)
     path = write_report(study, arguments.output)
@@ -61,8 +61,8 @@ def report(arguments: argparse.Namespace) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Train activations side by side, with the same seeds."""
-    from actsearch.protocol import compare as run_compare
     from actsearch.report import ranked
+    from actsearch.studies.protocol import compare as run_compare
 
     with counting_bar("training", len(arguments.expressions) * arguments.seeds) as progress:
         rows = run_compare(
@@ -81,7 +81,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _deliver(arguments: argparse.Namespace, study: Study) -> int:
-    from actsearch.delivery import deliver
+    from actsearch.studies.delivery import deliver
 
     files = deliver(study)
     _print_study(arguments, study)

@@ -1,6 +1,6 @@
 """Leaderboards that print no order which the data do not support.
 
-Rows come from `Study.leaderboard()` or `actsearch.protocol.compare`; here they get ranges of ranks
+Rows come from `Study.leaderboard()` or `actsearch.studies.compare`; here they get ranges of ranks
 in place of ranks, groups, and each candidate's comparison with every baseline.
 """
 

@@ -1,4 +1,4 @@
-"""What a report reads of a study: the part of `actsearch.study.Study` that it depends on."""
+"""What a report reads of a study: the part of `actsearch.studies.Study` that it depends on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class StudySource(Protocol):
-    """A study, finished or not. `actsearch.study.Study` is one."""
+    """A study, finished or not. `actsearch.studies.Study` is one."""
 
     run: Path
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Studies for the tests of reports: made up, but of the form of `actsearch.study.Study`."""
+"""Studies for the tests of reports: made up, but of the form of `actsearch.studies.Study`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def row(
     split: str = "test",
     validation: float | None = 0.6,
 ) -> dict[str, Any]:
-    """A row as `actsearch.protocol.row` makes it."""
+    """A row as `actsearch.studies.protocol.row` makes it."""
     values = list(metrics.values())
     return {
         "expression": expression,

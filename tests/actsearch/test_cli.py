@@ -250,7 +250,7 @@ def test_ctrl_c_saves_exits_130_and_resume_goes_on(capsys, tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    from actsearch.study import Study
+    from actsearch.studies.study import Study
 
     while time.monotonic() < deadline:  # until some, but not all, is trained
         time.sleep(0.2)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from actsearch.executors import Executor, ExecutorError, Inline, Local, Report, executor
 from actsearch.grammar.errors import UsageError
-from actsearch.jobs import Job, TaskSpec
+from actsearch.studies.executors import Executor, ExecutorError, Inline, Local, Report, executor
+from actsearch.studies.jobs import Job, TaskSpec
 from tests.actsearch.synthetic_task import NAME, SyntheticTask, read_log
 
 JOBS = [Job(n, 1, f"x + {n}", 7, "validation") for n in range(8)]
@@ -143,8 +143,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     """Also in the midst of a training that would take long."""
     log = tmp_path / "log"
     program = f"""
-from actsearch.executors import executor
-from actsearch.jobs import Job, TaskSpec
+from actsearch.studies.executors import executor
+from actsearch.studies.jobs import Job, TaskSpec
 spec = TaskSpec({NAME!r}, {{"log": {str(log)!r}, "delay": 600}})
 with executor(spec, 2) as engine:
     for number in range(4):

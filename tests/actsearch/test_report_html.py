@@ -13,7 +13,7 @@ import pytest
 from actsearch.report import figure, write_report
 from actsearch.report.html import duration, p_value, percent, points, render
 from actsearch.report.material import Material, typical_curve
-from actsearch.study import Study, search
+from actsearch.studies.study import Study, search
 from tests.actsearch.fake_study import BASELINES, FakeStudy, full_study, row, trial
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}

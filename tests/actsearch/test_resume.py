@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from actsearch.store import STAGES, Store
-from actsearch.study import Progress, Study, search
+from actsearch.studies.records import STAGES
+from actsearch.studies.store import Store
+from actsearch.studies.study import Progress, Study, search
 from tests.actsearch.synthetic_task import NAME, read_log
 from tests.actsearch.test_executors import alive
 from tests.actsearch.test_study import essence
@@ -62,8 +63,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Study:
 PROGRAM = """
 import sys
 from pathlib import Path
-from actsearch.run_directory import DATABASE
-from actsearch.study import Study, search
+from actsearch.studies.run_directory import DATABASE
+from actsearch.studies.study import Study, search
 from tests.actsearch.test_resume import settings
 run, log, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 if (run / DATABASE).exists():
@@ -170,7 +171,7 @@ def test_every_driver_resumes_exactly(
     options = {"driver": driver, "driver_options": small, "trials": 24, "units": 2}
     reference = search("swish", **settings(tmp_path / "a", tmp_path / "log", **options))
     for every in (5, 1000):
-        monkeypatch.setattr("actsearch.search_loop.SNAPSHOT_EVERY", every)
+        monkeypatch.setattr("actsearch.studies.search_loop.SNAPSHOT_EVERY", every)
         run, log = tmp_path / f"b{every}", tmp_path / f"log{every}"
         interrupted = 0
 

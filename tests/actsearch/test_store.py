@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from actsearch.run_directory import (
+from actsearch.studies.records import Trial
+from actsearch.studies.run_directory import (
     DATABASE,
     DamagedStore,
     NotAStudy,
@@ -22,7 +23,7 @@ from actsearch.run_directory import (
     check,
     exclusive,
 )
-from actsearch.store import Store, Trial
+from actsearch.studies.store import Store
 from actsearch.tasks import ChildResult
 
 RESULT = ChildResult(0.75, 0.5, "done", None, ((1, 2.25), (20, 0.5)), 0.125, 11, 400)
@@ -152,7 +153,8 @@ def test_commits_survive_a_kill(tmp_path: Path) -> None:
     """A process writes, says so and is killed: what it said is there."""
     program = f"""
 import os, pathlib
-from actsearch.store import Store, Trial
+from actsearch.studies.records import Trial
+from actsearch.studies.store import Store
 store = Store.create(pathlib.Path({str(tmp_path)!r}), {{}})
 for number in range(5):
     store.add_trial(Trial(number, number, "x"), [1])
@@ -200,8 +202,8 @@ def test_another_version(store: Store, tmp_path: Path) -> None:
     fill(store)
     store.close()
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    refused(tmp_path, WrongVersion, "has format 2, and this ActSearch reads format 1")
+        connection.execute("PRAGMA user_version = 9")
+    refused(tmp_path, WrongVersion, "has format 9, and this ActSearch reads format 2")
 
 
 def test_another_version_that_was_killed(store: Store, tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_check_names_the_file(store: Store, tmp_path: Path) -> None:
 def test_two_processes_cannot_hold_a_run(tmp_path: Path) -> None:
     program = f"""
 import pathlib, sys
-from actsearch.run_directory import exclusive
+from actsearch.studies.run_directory import exclusive
 with exclusive(pathlib.Path({str(tmp_path)!r})):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,13 +14,13 @@ import pytest
 
 from actsearch.drivers import UnknownDriver
 from actsearch.equivalence import equivalent
-from actsearch.executors import ExecutorError
 from actsearch.grammar import ExpressionError, SearchSpace, SpaceError, space
 from actsearch.grammar.errors import UsageError
-from actsearch.protocol import compare, row, standard_error, training_seeds
-from actsearch.run_directory import NotAStudy, RunExists, StudyIsRunning, exclusive
-from actsearch.store import Training
-from actsearch.study import Progress, Study, search
+from actsearch.studies.executors import ExecutorError
+from actsearch.studies.protocol import compare, row, standard_error, training_seeds
+from actsearch.studies.run_directory import NotAStudy, RunExists, StudyIsRunning, exclusive
+from actsearch.studies.records import Training
+from actsearch.studies.study import Progress, Study, search
 from actsearch.tasks import TaskError
 from tests.actsearch.synthetic_task import NAME, read_log
 
@@ -237,7 +237,7 @@ def test_a_driver_that_knows_no_more_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Among 16 candidates all of which are excluded, evolution runs on; the study does not."""
-    monkeypatch.setattr("actsearch.search_loop.PATIENCE", 10)
+    monkeypatch.setattr("actsearch.studies.search_loop.PATIENCE", 10)
     hopeless = SearchSpace(TINY.replace('"x" -> identity | "sin(x)" -> sin |', ""), "hopeless")
     study = small_search(tmp_path, space=hopeless, driver="reinforce", retest=0, trials=5, window=2)
     assert study.counts["trained"] == 0
@@ -393,6 +393,8 @@ def test_seeds_are_reproducible_and_disjoint() -> None:
 
 
 def test_importing_the_study_loads_no_torch() -> None:
-    program = "import sys, actsearch.study; print('torch' in sys.modules, 'sympy' in sys.modules)"
+    program = (
+        "import sys, actsearch.studies.study; print('torch' in sys.modules, 'sympy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.split() == [b"False", b"False"]

@@ -15,10 +15,11 @@ from typing import Any
 
 from actsearch.drivers import Driver, SpaceExhausted
 from actsearch.grammar import Expression, parse
-from actsearch.run_directory import StudyError
-from actsearch.screening import EquivalenceIndex, exclusion
-from actsearch.store import Store, Trial
-from actsearch.training_queue import TrainingQueue
+from actsearch.studies.records import Trial
+from actsearch.studies.run_directory import StudyError
+from actsearch.studies.screening import EquivalenceIndex, exclusion
+from actsearch.studies.store import Store
+from actsearch.studies.training_queue import TrainingQueue
 
 PATIENCE = 1000
 """Proposals in a row that need no training after which a driver that repeats itself is stopped."""
@@ -123,7 +124,7 @@ class SearchLoop:
             trial = self._recorded[number]
             if trial.index != index:
                 raise StudyError(
-                    f"cannot go on: proposal {number} of {self._store.path} is candidate "
+                    f"cannot go on: proposal {number} of {self._store.label} is candidate "
                     f"{trial.index}, and this version of ActSearch proposes {index} there"
                 )
         else:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actsearch import protocol
 from actsearch.drivers import driver as make_driver
-from actsearch.executors import executor
 from actsearch.grammar import SearchSpace
-from actsearch.jobs import TaskSpec
-from actsearch.screening import EquivalenceIndex
-from actsearch.search_loop import SearchLoop
-from actsearch.store import STAGES, Store, Training, Trial
-from actsearch.training_queue import TrainingQueue
+from actsearch.studies import protocol
+from actsearch.studies.executors import executor
+from actsearch.studies.jobs import TaskSpec
+from actsearch.studies.records import STAGES, Training, Trial
+from actsearch.studies.screening import EquivalenceIndex
+from actsearch.studies.search_loop import SearchLoop
+from actsearch.studies.store import Store
+from actsearch.studies.training_queue import TrainingQueue
 
 
 @dataclass(frozen=True)

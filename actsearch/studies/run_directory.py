@@ -7,6 +7,7 @@ sound study of this version; whatever else lies there is refused and left as it 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from pathlib import Path
 from actsearch.grammar.errors import ActSearchError
 
 DATABASE = "study.db"
+POINTER = "store.json"
+"""Says where the study is, if not in this directory: the URL and schema of a database."""
 LOCK = "lock"
 APPLICATION_ID = 0x41637453
 """In the header of every study's database: "ActS"."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """In the header too; it changes whenever an older ActSearch could not read the tables."""
 
 
@@ -63,7 +66,7 @@ def refuse_existing(run: Path) -> None:
     """RunExists where the directory holds a study, NotADirectoryError where it is a file."""
     if run.exists() and not run.is_dir():
         raise StudyError(f"{run} is a file; a run directory is needed (--run)")
-    if (run / DATABASE).exists():
+    if (run / DATABASE).exists() or (run / POINTER).exists():
         raise RunExists(
             f"{run} already holds a study: go on with `actsearch resume {run}`, "
             "or choose another --run directory"
@@ -78,8 +81,9 @@ def exclusive(run: Path) -> Iterator[None]:
 
     Raises:
         StudyIsRunning: another process holds it.
-        StudyError: the directory cannot be written.
+        StudyError: the directory cannot be written, or lies on a network file system.
     """
+    refuse_network(run)
     try:
         lock = sqlite3.connect(run / LOCK, timeout=0, isolation_level=None)
     except sqlite3.OperationalError as error:
@@ -92,6 +96,43 @@ def exclusive(run: Path) -> Iterator[None]:
                 raise StudyIsRunning(f"another process is working on {run}") from None
             raise StudyError(f"cannot lock {run}: {error}") from None
         yield
+
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    "afs beegfs ceph cifs fuse.glusterfs fuse.s3fs fuse.sshfs gfs2 glusterfs gpfs lustre ncpfs nfs "
+    "nfs4 ocfs2 orangefs panfs smb3 smbfs".split()
+)
+"""On these, locks and shared memory between hosts do not do what SQLite needs."""
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def refuse_network(run: Path, mounts: Path = MOUNTS) -> None:
+    """StudyError where the directory lies on a network file system (as far as Linux tells)."""
+    kind = _file_system(run.resolve(), mounts)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StudyError(
+            f"{run} lies on a network file system ({kind}), where SQLite can lose or damage data: "
+            "choose a --run directory on a local disk, or keep the study in PostgreSQL (--store)"
+        )
+
+
+def _file_system(path: Path, mounts: Path) -> str | None:
+    """The type of the file system that a path lies on, by the longest mount point above it."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    best, kind = -1, None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, types = before.split(), after.split()
+        if len(fields) < 5 or not types:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+        if path.is_relative_to(point) and len(point) >= best:  # a later mount covers an earlier
+            best, kind = len(point), types[0]
+    return kind
 
 
 def check(run: Path) -> Path:

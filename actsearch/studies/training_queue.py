@@ -1,17 +1,23 @@
 """The training queue: what is to be trained, in order, handed to an executor under leases.
 
 Claims and results are on disk before anything depends on them, so that a process that is killed
-here loses no finished training and repeats none.
+here loses no finished training and repeats none. What becomes free or finished together is recorded
+in one transaction.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from actsearch.executors import Executor, Report
-from actsearch.jobs import Job, failed
-from actsearch.store import Store, Training
+from actsearch.studies.executors import Executor, Report
+from actsearch.studies.jobs import Job, failed
+from actsearch.studies.records import Training
+from actsearch.studies.store import Store
+
+if TYPE_CHECKING:
+    from actsearch.tasks import ChildResult
 
 LOSSES = 3
 """Workers that may die on one training before it counts as failed."""
@@ -45,25 +51,33 @@ class TrainingQueue:
         for training in trainings:
             while not training.finished:
                 self._start()
-                for report in self._executor.wait():
-                    self._record(report)
+                self._record(self._executor.wait())
                 self._start()
 
     def _start(self) -> None:
-        while self._waiting and (worker := self._executor.free()) is not None:
-            training = self._waiting.popleft()
-            lease = self._store.claim(training, worker)
+        workers = self._executor.free()[: len(self._waiting)]
+        if not workers:
+            return
+        claims = [(self._waiting.popleft(), worker) for worker in workers]
+        leases = self._store.claim_all(claims)
+        for (training, worker), lease in zip(claims, leases, strict=True):
             self._running[training.id] = training
             job = Job(training.id, lease, training.expression, training.seed, training.split)
             self._executor.submit(job, worker)
 
-    def _record(self, report: Report) -> None:
-        job, result = report.job, report.result
-        training = self._running.pop(job.id)
-        if result is None and report.blamed and training.losses + 1 >= LOSSES:
-            result = failed(job, f"{report.reason}, {LOSSES} times")
-        if result is None:
-            self._store.release(training, job.lease, lost=report.blamed)
-            self._waiting.appendleft(training)
-        elif self._store.finish(training, job.lease, result):
-            self._finished(training)
+    def _record(self, reports: Iterable[Report]) -> None:
+        results: list[tuple[Training, int, ChildResult]] = []
+        for report in reports:
+            job, result = report.job, report.result
+            training = self._running.pop(job.id)
+            if result is None and report.blamed and training.losses + 1 >= LOSSES:
+                result = failed(job, f"{report.reason}, {LOSSES} times")
+            if result is None:
+                self._store.release(training, job.lease, lost=report.blamed)
+                self._waiting.appendleft(training)
+            else:
+                results.append((training, job.lease, result))
+        recorded = self._store.finish_all(results) if results else []
+        for (training, _, _), held in zip(results, recorded, strict=True):
+            if held:
+                self._finished(training)

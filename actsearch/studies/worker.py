@@ -23,7 +23,7 @@ def main() -> None:
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()
 
-    from actsearch.jobs import Job, TaskSpec, run, warm_up
+    from actsearch.studies.jobs import Job, TaskSpec, run, warm_up
     from actsearch.tasks import TaskError
 
     try:

@@ -16,15 +16,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from actsearch import protocol
 from actsearch.drivers import driver as make_driver
 from actsearch.grammar import SearchSpace, as_expression
 from actsearch.grammar import space as make_space
 from actsearch.grammar.errors import UsageError
-from actsearch.run_directory import exclusive, new_run, refuse_existing
-from actsearch.screening import EXCLUSIONS, check_exclusions
-from actsearch.store import Store, Training, Trial
-from actsearch.study_run import Progress, StudyRun, task_spec
+from actsearch.studies import protocol
+from actsearch.studies.records import Training, Trial
+from actsearch.studies.run_directory import exclusive, new_run, refuse_existing
+from actsearch.studies.screening import EXCLUSIONS, check_exclusions
+from actsearch.studies.store import Store
+from actsearch.studies.study_run import Progress, StudyRun, task_spec
 
 __all__ = ["Progress", "Study", "search"]
 
@@ -162,7 +163,7 @@ class Study:
         """Read a study, also while another process works on it; nothing is changed.
 
         Raises:
-            NotAStudy, WrongVersion, DamagedStore: see `actsearch.run_directory`.
+            NotAStudy, WrongVersion, DamagedStore: see `actsearch.studies.run_directory`.
         """
         return cls(Path(run), Store.open(Path(run), writable=False))
 
@@ -243,7 +244,7 @@ class Study:
         return [_training_data(training) for training in self._store.trainings(stage)]
 
     def leaderboard(self, limit: int = 10) -> list[dict[str, Any]]:
-        """The best candidates and the baselines, best first, as `actsearch.protocol.row` has them.
+        """The best candidates and the baselines, best first, as `protocol.row` has them.
 
         After the re-test these are its rows. Before, they are the `limit` best candidates and the
         baselines that are trained, on the validation split.

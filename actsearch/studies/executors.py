@@ -21,7 +21,7 @@ from queue import Queue
 from typing import IO, TYPE_CHECKING, Any
 
 from actsearch.grammar.errors import ActSearchError, UsageError
-from actsearch.jobs import Job, TaskSpec, run, warm_up
+from actsearch.studies.jobs import Job, TaskSpec, run, warm_up
 
 if TYPE_CHECKING:
     from actsearch.tasks import ChildResult, Task
@@ -179,7 +179,7 @@ class Local(Executor):
 
     def _start(self, name: str) -> _Worker:
         command = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-        command += "from actsearch.worker import main; main()"
+        command += "from actsearch.studies.worker import main; main()"
         with _interrupts_blocked():  # a Ctrl-C while Python starts would end the worker
             process = subprocess.Popen(
                 [sys.executable, "-c", command, json.dumps(sys.path)],

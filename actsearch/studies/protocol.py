@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from actsearch.executors import executor
 from actsearch.grammar import as_expression
 from actsearch.grammar.errors import UsageError
-from actsearch.jobs import TaskSpec
-from actsearch.store import Store, Training, Trial, mean_of
-from actsearch.training_queue import TrainingQueue
+from actsearch.studies.executors import executor
+from actsearch.studies.jobs import TaskSpec
+from actsearch.studies.records import Training, Trial, mean_of
+from actsearch.studies.store import Store
+from actsearch.studies.training_queue import TrainingQueue
 
 BASELINES = ("relu(x)", "silu(x)", "gelu(x)", "mish(x)")
 """What a search is compared with unless told otherwise."""

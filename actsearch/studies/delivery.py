@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from actsearch.study import Study
+    from actsearch.studies.study import Study
 
 
 def deliver(study: Study) -> dict[str, Path]:
