@@ -20,7 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"actsearch {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_show, _equal, _export, _space, _dedup, _search, _resume, _report, _compare, _list):
+    for add in (_show, _equal, _export, _space, _dedup, _search, _resume, _report, _compare):
+        add(commands)
+    for add in (_list, _bench):
         add(commands)
     return parser
 
@@ -207,3 +209,11 @@ def _compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "list", "catalogue:list_names", "what there is to choose from")
     parser.add_argument("what", choices=["targets", "tasks", "drivers", "spaces"])
+
+
+def _bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "bench", "benchmarks:bench", "measure here: actsearch bench queue|drivers …"
+    )
+    parser.add_argument("name", metavar="NAME", help="which benchmark")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="bench NAME --help lists them")

@@ -12,6 +12,7 @@ there.
 from __future__ import annotations
 
 from actsearch.equivalence.certificate import Certificate, Witness
+from actsearch.equivalence.changes import LEVELS, Change
 from actsearch.equivalence.classes import (
     EquivalenceClasses,
     NotEquivalent,
@@ -19,13 +20,14 @@ from actsearch.equivalence.classes import (
     deduplicate,
 )
 from actsearch.equivalence.facts import is_constant, undefined_at
-from actsearch.equivalence.index import LEVELS, Doubt, EquivalenceIndex, Link
+from actsearch.equivalence.index import Doubt, EquivalenceIndex, Link
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.verdict import Verdict, equivalent
 
 __all__ = [
     "LEVELS",
     "Certificate",
+    "Change",
     "Doubt",
     "EquivalenceClasses",
     "EquivalenceIndex",

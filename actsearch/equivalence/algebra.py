@@ -28,20 +28,26 @@ def proves_equal(a: Expression, b: Expression) -> bool:
 
     Parameters and inputs stand for themselves: rename them before.
     """
+    return proof(a, b) is not None
+
+
+def proof(a: Expression, b: Expression) -> str | None:
+    """How two normal forms are proved equal: "algebra", "sign split", or None for not at all."""
     if a.size + b.size > _MAX_SIZE:
-        return False
+        return None
     try:
         if _same(a, b):
-            return True
+            return "algebra"
         x = Input("x")
         if x not in (*a.inputs, *b.inputs) or not (_switches(a) or _switches(b)):
-            return False
+            return None
         sides: tuple[Expression, ...] = (call("exp", x), -call("exp", x))
-        return all(
+        split = all(
             _same(a.substitute({x: side}), b.substitute({x: side})) for side in sides
         ) and _same_at_zero(a, b)
+        return "sign split" if split else None
     except TooLarge:
-        return False
+        return None
 
 
 def _switches(expression: Expression) -> bool:

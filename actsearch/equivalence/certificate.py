@@ -20,8 +20,9 @@ from typing import Any
 
 from flint import arb
 
-from actsearch.equivalence.algebra import proves_equal
+from actsearch.equivalence.algebra import proof
 from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.changes import Change
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.points import Line, Values, compared_points, lines
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
@@ -40,10 +41,12 @@ class Certificate:
 
     Attributes:
         kind: "proved" or "certified"; "unproved" for a link that nothing but floats supports.
-        method: "identical", "normal form", "algebra" or "ball arithmetic".
+        method: "identical", "normal form", "algebra", "sign split" or "ball arithmetic".
         renaming: pairs (parameter of the second, parameter of the first) that were identified.
         points: number of points compared by ball arithmetic.
         digits: decimal digits to which the balls agree there.
+        first: at a coarser level, how the first was changed before the comparison (`Change`).
+        second: how the second was changed.
     """
 
     kind: str
@@ -51,11 +54,16 @@ class Certificate:
     renaming: tuple[tuple[str, str], ...] = ()
     points: int = 0
     digits: int = 0
+    first: tuple[tuple[str, str], ...] = ()
+    second: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.kind} by {self.method}"
         if self.points:
             text += f" at {self.points} points to {self.digits} digits"
+        for which, change in (("first", self.first), ("second", self.second)):
+            if change:
+                text += f", the {which} with {Change.from_pairs(dict(change))}"
         changed = [f"{old} → {new}" for old, new in self.renaming if old != new]
         return text + (f", with {', '.join(changed)}" if changed else "")
 
@@ -66,8 +74,11 @@ class Certificate:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Certificate:
         """The inverse of `to_dict`."""
-        renaming = tuple((str(old), str(new)) for old, new in data["renaming"])
-        return cls(**{**data, "renaming": renaming})
+        pairs = {
+            key: tuple((str(old), str(new)) for old, new in data.get(key, ()))
+            for key in ("renaming", "first", "second")
+        }
+        return cls(**{**data, **pairs})
 
 
 @dataclass(frozen=True)
@@ -222,8 +233,9 @@ def _decide(
         return Unknown(f"undecided after {deadline.seconds:g} s")
     decision = compare(left, right, deadline, seed)
     if isinstance(decision, Certificate):
-        if proves_equal(left_form, right_form):
-            return Certificate("proved", "algebra", pairs)
+        method = proof(left_form, right_form)
+        if method is not None:
+            return Certificate("proved", method, pairs)
         return Certificate(decision.kind, decision.method, pairs, decision.points, decision.digits)
     if isinstance(decision, Witness):
         back = {number: name for name, number in numbered.items()}

@@ -16,15 +16,17 @@ from zipfile import BadZipFile
 import networkx as nx
 import numpy as np
 
-from actsearch.equivalence.certificate import Certificate, decide
+from actsearch.equivalence.certificate import Certificate
 from actsearch.equivalence.facts import is_constant, undefined_at
+from actsearch.equivalence.holes import check_parameters, with_holes
 from actsearch.equivalence.index import Doubt, EquivalenceIndex, Link, check_level
+from actsearch.equivalence.verdict import equivalent
 from actsearch.grammar.errors import UsageError
 from actsearch.grammar.expression import Expression
-from actsearch.grammar.language import as_expression
 from actsearch.grammar.named import NamedActivation, named_activations
+from actsearch.grammar.search_space import SearchSpace
 
-FORMAT = 1
+FORMAT = 2
 """Version of the saved files."""
 
 
@@ -57,6 +59,8 @@ class EquivalenceClasses:
         doubts: pairs that fingerprints propose to merge, and that could not be settled.
         level: what counts as the same.
         seconds: how long the grouping took.
+        parameters: "independent": each hole of a candidate is a parameter of its own; "shared":
+            all of them are one.
         index: the index that grouped them, where it is at hand.
     """
 
@@ -68,6 +72,7 @@ class EquivalenceClasses:
         doubts: Sequence[Doubt] = (),
         level: str = "function",
         seconds: float = 0.0,
+        parameters: str = "independent",
         index: EquivalenceIndex | None = None,
     ) -> None:
         self._given_index = index
@@ -76,6 +81,7 @@ class EquivalenceClasses:
         self.doubts = tuple(doubts)
         self.level = level
         self.seconds = seconds
+        self.parameters = parameters
         self._class_numbers = tuple(class_numbers)
         self._members: dict[int, list[int]] = {}
         for member, number in enumerate(self._class_numbers):
@@ -102,7 +108,7 @@ class EquivalenceClasses:
             if not 0 <= candidate < len(self.candidates):
                 raise KeyError(f"candidates are numbered 0 to {len(self.candidates) - 1}")
             return self._class_numbers[candidate]
-        expression = as_expression(candidate)
+        expression = with_holes(candidate, self.parameters)
         member = self._by_expression.get(expression)
         if member is not None:
             return self._class_numbers[member]
@@ -126,7 +132,7 @@ class EquivalenceClasses:
         named = {activation.expression for activation in named_activations().values()}
 
         def rank(text: str) -> tuple[bool, float, int, str]:
-            expression = as_expression(text)
+            expression = with_holes(text, self.parameters)
             return expression not in named, expression.cost, len(text), text
 
         return min(self.members(number), key=rank)
@@ -148,7 +154,7 @@ class EquivalenceClasses:
         start, end = self._candidate(first), self._candidate(second)
         if self._class_numbers[start] != self._class_numbers[end]:
             texts = self.candidates[start], self.candidates[end]
-            decision = decide(as_expression(texts[0]), as_expression(texts[1]))
+            decision = equivalent(*texts, self.level, parameters=self.parameters)
             raise NotEquivalent(f"{texts[0]} and {texts[1]} are not linked: {decision}")
         path = nx.shortest_path(self.graph, start, end)
         return tuple(
@@ -181,6 +187,7 @@ class EquivalenceClasses:
         kinds = Counter(link.certificate.kind for link in self.links)
         return {
             "level": self.level,
+            "parameters": self.parameters,
             "candidates": len(self.candidates),
             "classes": self.count,
             "constants": len(self.constants),
@@ -241,6 +248,7 @@ class EquivalenceClasses:
         return {
             "format": FORMAT,
             "level": self.level,
+            "parameters": self.parameters,
             "seconds": self.seconds,
             "candidates": list(self.candidates),
             "certificates": [certificate.to_dict() for certificate in table],
@@ -259,7 +267,13 @@ class EquivalenceClasses:
         ]
         doubts = [Doubt(*row) for row in data["doubts"]]
         return cls(
-            data["candidates"], data["classes"], links, doubts, data["level"], data["seconds"]
+            data["candidates"],
+            data["classes"],
+            links,
+            doubts,
+            data["level"],
+            data["seconds"],
+            data["parameters"],
         )
 
     def _anchor(self, number: int) -> Expression:
@@ -269,7 +283,7 @@ class EquivalenceClasses:
         if isinstance(candidate, int):
             self.class_of(candidate)
             return candidate
-        expression = as_expression(candidate)
+        expression = with_holes(candidate, self.parameters)
         if expression not in self._by_expression:
             raise KeyError(f"{expression} is none of the {len(self.candidates)} candidates")
         return self._by_expression[expression]
@@ -278,7 +292,7 @@ class EquivalenceClasses:
     def _by_expression(self) -> dict[Expression, int]:
         found: dict[Expression, int] = {}
         for index, text in enumerate(self.candidates):
-            found.setdefault(as_expression(text), index)
+            found.setdefault(with_holes(text, self.parameters), index)
         return found
 
     @cached_property
@@ -288,7 +302,7 @@ class EquivalenceClasses:
             return self._given_index
         index = EquivalenceIndex(self.level)
         for members in self._members.values():
-            index.open(self.candidates[members[0]])
+            index.open(with_holes(self.candidates[members[0]], self.parameters))
         return index
 
     @cached_property
@@ -306,30 +320,45 @@ def deduplicate(
     level: str = "function",
     progress: Callable[[int], object] | None = None,
     seed: int = 0,
+    parameters: str | None = None,
 ) -> EquivalenceClasses:
     """Group the candidates of a space into classes of equal functions.
 
     Args:
         space: a search space, or any iterable of expressions or texts.
-        level: "function": the same function of x and its parameters, up to renaming these.
+        level: "function": the same function of x and its parameters, up to renaming these;
+            "reparameterised": besides, up to a bijection of the parameters; "affine": besides, up
+            to the sign of x, an output scale and an output offset.
         progress: called with the number of candidates grouped so far.
         seed: another seed, other points for fingerprints and certificates; the classes do not
             depend on it.
+        parameters: "independent": each hole `_` is a parameter of its own; "shared": all holes of
+            a candidate are one parameter; None: as the space says, else "independent".
 
     Raises:
-        ValueError: no such level.
+        UsageError: no such level, or no such way to read holes.
         ExpressionError: a text is no expression.
     """
     check_level(level)
+    if parameters is None:
+        parameters = space.parameters if isinstance(space, SearchSpace) else "independent"
+    check_parameters(parameters)
     begin = time.perf_counter()
     index = EquivalenceIndex(level, seed)
     texts: list[str] = []
     for candidate in space:
         texts.append(str(candidate))
-        index.find_or_add(candidate)
+        index.find_or_add(with_holes(candidate, parameters))
         if progress is not None:
             progress(len(texts))
     seconds = time.perf_counter() - begin
     return EquivalenceClasses(
-        texts, index.class_of, index.links, index.open_doubts(), level, seconds, index
+        texts,
+        index.class_of,
+        index.links,
+        index.open_doubts(),
+        level,
+        seconds,
+        parameters,
+        index,
     )

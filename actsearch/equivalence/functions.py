@@ -55,6 +55,11 @@ def _absolute(form: Form) -> Form:
     if nonnegative(form.scaled(_MINUS_ONE)):  # |a| -> -a where a <= 0
         return form.scaled(_MINUS_ONE)
     single = form.single
+    shared = _shared(form) if single is None else ()
+    if shared:  # |a·b + a·c| -> |a|·|b + c|
+        rest = Form({_over(product, shared): c for product, c in form.terms.items()})
+        outside = _absolute(Form({shared: Fraction(1)}))
+        return multiply(outside, _absolute(rest)).on(form.domain)
     if single is None:  # |c·a| -> |c|·|a|
         unit, leading = monic(form)
         node = call("abs", to_expression(Form(unit.terms)))
@@ -66,6 +71,27 @@ def _absolute(form: Form) -> Form:
         factor = atom if same else call("abs", atom)
         result = multiply(result, collected({factor: k}))
     return result.scaled(abs(coefficient)).on(form.domain)
+
+
+def _shared(form: Form) -> Monomial:
+    """The whole powers that all terms of a sum have in common."""
+    products = [dict(product) for product in form.terms]
+    shared = {
+        atom: min(product.get(atom, 0) for product in products)
+        for atom in (products[0] if products else ())
+    }
+    return monomial({atom: k for atom, k in shared.items() if k > 0 and not _is_exp(atom)})
+
+
+def _is_exp(atom: Expression) -> bool:
+    return isinstance(atom, Apply) and atom.operator.name == "exp"
+
+
+def _over(product: Monomial, factor: Monomial) -> Monomial:
+    factors = dict(product)
+    for atom, k in factor:
+        factors[atom] -= k
+    return monomial(factors)
 
 
 def _sign(form: Form) -> Form:

@@ -7,7 +7,7 @@ certificate, or a witness, against each class that they propose.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actsearch.equivalence.certificate import (
     Certificate,
@@ -17,13 +17,13 @@ from actsearch.equivalence.certificate import (
     decide,
     rename,
 )
+from actsearch.equivalence.changes import LEVELS
+from actsearch.equivalence.families import canonical
 from actsearch.equivalence.fingerprint import Fingerprint, Pool, SortedKeys
 from actsearch.equivalence.normal_form import normal_form
+from actsearch.grammar.errors import UsageError, did_you_mean
 from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import as_expression
-
-LEVELS = ("function",)
-"""What may count as the same: the same function of x and its parameters, up to their names."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class EquivalenceIndex:
     of appearance; so a saved list of expressions is the state.
 
     Args:
-        level: "function": the same function of x and its parameters, up to renaming these.
+        level: "function": the same function of x and its parameters, up to renaming these;
+            "reparameterised" and "affine" are coarser (`changes.LEVELS`).
         seed: another seed, other points for fingerprints and certificates.
         seconds: time limit for one decision; one that takes longer stays open (see `doubts`), and
             the expression gets a class of its own.
@@ -66,7 +67,7 @@ class EquivalenceIndex:
             rate) to be identified, as they must be for a trained network to be the same.
 
     Raises:
-        ValueError: no such level.
+        UsageError: no such level.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class EquivalenceIndex:
         declarations: bool = False,
     ) -> None:
         check_level(level)
+        if declarations and level != "function":
+            raise UsageError('declarations count at the level "function" only')
         self._declarations = declarations
         self.level = level
         self.expressions: list[Expression] = []
@@ -91,10 +94,14 @@ class EquivalenceIndex:
         self._classes: list[_Class] = []
         self._by_expression: dict[Expression, int] = {}
         self._by_form: dict[tuple[object, ...], int] = {}
+        # For each coarser level an index of canonical members, one for each class of the level
+        # below; so the classes of a level are unions of those below it.
+        coarser = LEVELS[1 : LEVELS.index(level) + 1]
+        self._families = {name: EquivalenceIndex("function", seed, seconds) for name in coarser}
 
     def __len__(self) -> int:
         """Number of classes."""
-        return len(self._classes)
+        return len(self._families[self.level] if self._families else self._classes)
 
     def find_or_add(self, expression: str | Expression) -> tuple[int, bool, Certificate | None]:
         """The class of an expression, a new one if none is proved or certified to hold it.
@@ -105,9 +112,9 @@ class EquivalenceIndex:
         """
         expression = as_expression(expression)
         member = self._enter(expression)
-        link = self._link(member, expression)
+        link = self._link(member, expression) or self._family_link(member, expression)
         if link is None:
-            self.class_of.append(len(self._classes) - 1)
+            self.class_of.append(len(self) - 1)
             return self.class_of[member], True, None
         self.links.append(link)
         self.class_of.append(self.class_of[link.first])
@@ -129,7 +136,13 @@ class EquivalenceIndex:
         if key in self._by_form:
             return self.class_of[self._by_form[key]]
         link = self._settle(len(self.expressions), view, self._fingerprint(view))
-        return None if link is None else self.class_of[link.first]
+        if link is not None:
+            return self.class_of[link.first]
+        for level, families in self._families.items():
+            number = families.lookup(canonical(expression, level)[0])
+            if number is not None:
+                return self.class_of[self._anchor_of(level, number)]
+        return None
 
     def open(self, expression: str | Expression) -> int:
         """A new class for an expression that is known to be in none; its number."""
@@ -138,16 +151,35 @@ class EquivalenceIndex:
         self._by_expression.setdefault(view.expression, member)
         self._by_form.setdefault(self._form_key(view), member)
         self._open(member, view, self._fingerprint(view))
-        self.class_of.append(len(self._classes) - 1)
+        for level, families in self._families.items():
+            families.open(canonical(view.expression, level)[0])
+        self.class_of.append(len(self) - 1)
         return self.class_of[member]
 
     def anchor(self, number: int) -> Expression:
         """The member that opened the class."""
-        return self._classes[number].expression
+        return self.expressions[self._anchor_of(self.level, number)]
+
+    def opener(self, number: int) -> int:
+        """The number of the member that opened the class."""
+        return self._anchor_of(self.level, number)
+
+    def _anchor_of(self, level: str, number: int) -> int:
+        """The member that opened a class of this level or a finer one."""
+        for coarser in reversed(LEVELS[1 : LEVELS.index(level) + 1]):
+            number = self._families[coarser].opener(number)
+        return self._classes[number].anchor
 
     def open_doubts(self) -> list[Doubt]:
         """The doubts between members that no certified links joined after all."""
-        return [d for d in self.doubts if self.class_of[d.first] != self.class_of[d.second]]
+        doubts = list(self.doubts)
+        for place, families in enumerate(self._families.values()):
+            below = LEVELS[place]
+            doubts += [
+                Doubt(self._anchor_of(below, d.first), self._anchor_of(below, d.second), d.reason)
+                for d in families.doubts
+            ]
+        return [d for d in doubts if self.class_of[d.first] != self.class_of[d.second]]
 
     def _enter(self, expression: Expression) -> int:
         self.expressions.append(expression)
@@ -170,6 +202,19 @@ class EquivalenceIndex:
         if link is None:
             self._open(member, view, fingerprint)
         return link
+
+    def _family_link(self, member: int, expression: Expression) -> Link | None:
+        """At a coarser level: the link from a new function to another one of its family."""
+        for place, (level, families) in enumerate(self._families.items()):
+            own, change = canonical(expression, level)
+            _, is_new, certificate = families.find_or_add(own)
+            if is_new or certificate is None:
+                continue
+            earlier = self._anchor_of(LEVELS[place], families.links[-1].first)
+            _, other = canonical(self.expressions[earlier], level)
+            certificate = replace(certificate, first=other.to_pairs(), second=change.to_pairs())
+            return Link(earlier, member, certificate)
+        return None
 
     def _form_key(self, view: _View) -> tuple[object, ...]:
         if not self._declarations:
@@ -249,10 +294,8 @@ class _View:
 
 def check_level(level: str) -> None:
     """Raise for a level that there is not."""
-    from actsearch.grammar.errors import did_you_mean
-
     if level not in LEVELS:
         known = ", ".join(repr(name) for name in LEVELS)
-        raise ValueError(
-            f"no equivalence level {level!r}{did_you_mean(level, LEVELS)}; there is {known}"
+        raise UsageError(
+            f"no equivalence level {level!r}{did_you_mean(level, LEVELS)}; there are {known}"
         )

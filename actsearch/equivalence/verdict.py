@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actsearch.equivalence.certificate import (
     Certificate,
     Deadline,
+    Decision,
     Witness,
     all_renamings,
     decide,
 )
+from actsearch.equivalence.changes import LEVELS
+from actsearch.equivalence.families import canonical
 from actsearch.equivalence.fingerprint import Pool
+from actsearch.equivalence.holes import check_parameters, with_holes
 from actsearch.equivalence.index import check_level
 from actsearch.grammar.expression import Expression
-from actsearch.grammar.language import as_expression
 
 _MAX_FINGERPRINTED = 2_000
 
@@ -69,6 +72,7 @@ def equivalent(
     b: str | Expression,
     level: str = "function",
     seconds: float = 10.0,
+    parameters: str = "independent",
 ) -> Verdict:
     """Whether two expressions are the same partial function.
 
@@ -79,25 +83,44 @@ def equivalent(
     Args:
         a: an expression, or its text.
         b: another.
-        level: "function".
+        level: "function"; "reparameterised" allows a bijection of the parameters besides, "affine"
+            also the sign of x, an output scale and an output offset. At these two, a `False` says
+            that no change of the kinds that docs/equivalence.md lists leads from one to the other;
+            its witness tells the canonical members of the two families apart.
         seconds: time limit, after which the verdict is None ("unknown").
+        parameters: "independent": each hole `_` is a parameter of its own; "shared": all of them
+            are one.
 
     Raises:
         ExpressionError: a text is no expression.
-        ValueError: no such level.
+        UsageError: no such level, or no such way to read holes.
 
     Example:
         >>> bool(equivalent("x*sigmoid(x)", "x/(1 + exp(-x))"))
         True
     """
     check_level(level)
-    first, second = as_expression(a), as_expression(b)
-    decision = decide(first, second, _renamings(first, second), Deadline(seconds))
+    check_parameters(parameters)
+    first, second = with_holes(a, parameters), with_holes(b, parameters)
+    deadline = Deadline(seconds)
+    decision = decide(first, second, _renamings(first, second), deadline)
+    for coarser in LEVELS[1 : LEVELS.index(level) + 1]:
+        if isinstance(decision, Witness):
+            decision = _decide_families(first, second, coarser, deadline)
     if isinstance(decision, Certificate):
         return Verdict(True, f"equal: {decision}", certificate=decision, level=level)
     if isinstance(decision, Witness):
         return Verdict(False, f"not equal: {decision}", witness=decision, level=level)
     return Verdict(None, f"unknown: {decision.reason}", level=level)
+
+
+def _decide_families(a: Expression, b: Expression, level: str, deadline: Deadline) -> Decision:
+    """Whether the canonical members of two families are the same function."""
+    (first, change), (second, other) = canonical(a, level), canonical(b, level)
+    decision = decide(first, second, _renamings(first, second), deadline)
+    if isinstance(decision, Certificate):
+        return replace(decision, first=change.to_pairs(), second=other.to_pairs())
+    return decision
 
 
 def _renamings(a: Expression, b: Expression) -> Iterator[dict[str, str]]:

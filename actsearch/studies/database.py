@@ -186,6 +186,11 @@ class PostgreSQL:
         mark = f"actsearch format {SCHEMA_VERSION}"
         connection.exec_driver_sql(f"COMMENT ON SCHEMA {self.schema} IS '{mark}'")
 
+    def drop(self) -> None:
+        """Delete the schema and all that is in it."""
+        with self.writing() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {self.schema} CASCADE")
+
     def check(self) -> None:
         """NotAStudy or WrongVersion where the schema is not one of this version's studies."""
         with self.reading() as connection:
@@ -253,6 +258,4 @@ def _driver_is_there() -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise StudyError(
-            "PostgreSQL needs psycopg: pip install 'actsearch[postgres]'"
-        ) from None
+        raise StudyError("PostgreSQL needs psycopg: pip install 'actsearch[postgres]'") from None

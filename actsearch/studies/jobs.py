@@ -7,11 +7,13 @@ process or another machine's.
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from actsearch.grammar.errors import UsageError
 from actsearch.threads import one_thread
 
 if TYPE_CHECKING:
@@ -77,6 +79,34 @@ class Job:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one training may take; None for no limit.
+
+    Attributes:
+        seconds: of wall-clock time.
+        memory: MB beyond what a worker holds before its first training (on Linux).
+    """
+
+    seconds: float | None = None
+    memory: int | None = None
+
+    def check(self) -> None:
+        """UsageError for limits that make no sense or cannot be kept on this system."""
+        for name, value in self.to_dict().items():
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"a limit on {name} is a number above 0, not {value}")
+        if self.memory is not None and sys.platform != "linux":
+            raise UsageError("a memory limit can be kept on Linux only")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `Limits(**data)` inverts it."""
+        return asdict(self)
+
+
+NO_LIMITS = Limits()
+
+
 def failed(job: Job, reason: str, seconds: float = 0.0) -> ChildResult:
     """The result of a job that produced none."""
     from actsearch.tasks import ChildResult
@@ -107,6 +137,8 @@ def run(task: Task, spec: TaskSpec, job: Job) -> ChildResult:
             return task.train(job.expression, seed=job.seed, split=job.split, device=spec.device)
     except TaskError:
         raise
+    except MemoryError:
+        return failed(job, "not enough memory", time.perf_counter() - start)
     except Exception as error:
         first_line = str(error).partition("\n")[0]
         reason = f"{type(error).__name__}: {first_line}"

@@ -110,6 +110,11 @@ class Store:
         if isinstance(self._database, PostgreSQL):
             self._database.hold()
 
+    def drop(self) -> None:
+        """Delete the study from a PostgreSQL database, with all that is in it."""
+        if isinstance(self._database, PostgreSQL):
+            self._database.drop()
+
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
@@ -250,8 +255,8 @@ class Store:
                 (t, t.lease, {"state": "running", "worker": worker, "lease": t.lease + 1})
                 for t in free
             ]
-            done = self._change(connection, "pending", changes)
-        _apply(changes, done)
+            self._write(connection, changes)
+        _apply(changes, [True] * len(free))
         return free
 
     def release(self, training: Training, lease: int, lost: bool = False) -> bool:
@@ -295,13 +300,11 @@ class Store:
         ]
         return self._change_held(changes)
 
-    def beat(self, held: Collection[tuple[int, int]]) -> set[int]:
+    def beat(self, held: Collection[tuple[int, int]]) -> list[int]:
         """Say that the holder of these trainings (id, lease) is alive; returns which it holds."""
         rows = [{"row_id": number, "row_lease": lease} for number, lease in sorted(held)]
         with self._writing() as connection:
-            return {
-                row["row_id"] for row in rows if connection.execute(tables.BEAT, row).rowcount
-            }
+            return [row["row_id"] for row in rows if connection.execute(tables.BEAT, row).rowcount]
 
     def running(self) -> list[tuple[Training, int]]:
         """What is in training, each with the number of its holder's heartbeats."""
@@ -314,14 +317,10 @@ class Store:
         with self._reading() as connection:
             for some in _batches(list(trainings)):
                 ids = {training.id: training for training in some}
-                for row in self._rows(
-                    connection, tables.TRAININGS, tables.BY_ID, wanted=list(ids)
-                ):
+                for row in self._rows(connection, tables.TRAININGS, tables.BY_ID, wanted=list(ids)):
                     vars(ids[row["id"]]).update(vars(_training(row)))
 
-    def _change_held(
-        self, changes: Sequence[tuple[Training, int, dict[str, Any]]]
-    ) -> list[bool]:
+    def _change_held(self, changes: Sequence[tuple[Training, int, dict[str, Any]]]) -> list[bool]:
         with self._writing() as connection:
             done = self._change(connection, "running", changes)
         _apply(changes, done)
@@ -336,27 +335,32 @@ class Store:
         """Write values to the rows that are in this state under these leases."""
         current: dict[int, tuple[int, str]] = {}
         for some in _batches([training.id for training, _, _ in changes]):
-            for row in connection.execute(tables.HELD, {"wanted": some}):
-                current[row.id] = (row.lease, row.state)
+            for number, lease, held_in in connection.execute(tables.HELD, {"wanted": some}):
+                current[number] = (lease, held_in)
         done = [current.get(training.id) == (lease, state) for training, lease, _ in changes]
-        rows = [
-            {"row_id": training.id, **sealed(tables.TRAININGS, vars(training) | values)}
-            for (training, _, values), held in zip(changes, done, strict=True)
-            if held
-        ]
-        for row in rows:
-            del row["id"]
+        self._write(connection, [c for c, held in zip(changes, done, strict=True) if held])
+        return done
+
+    @staticmethod
+    def _write(
+        connection: Connection, changes: Iterable[tuple[Training, int, dict[str, Any]]]
+    ) -> None:
+        """Write values to rows that are known to be as they are in memory."""
+        rows = []
+        for training, _, values in changes:
+            row = sealed(tables.TRAININGS, vars(training) | values)
+            row["row_id"] = row.pop("id")
+            rows.append(row)
         if rows:
             connection.execute(tables.CHANGE, rows)
-        return done
 
     # rows
 
     def _rows(
-        self, connection: Connection, table: Table, wanted: Select[Any], **values: Any
+        self, connection: Connection, table: Table, query: Select[Any], **values: Any
     ) -> Iterator[dict[str, Any]]:
         """Rows without their checksum, which is compared first."""
-        for found in connection.execute(wanted, values).mappings():
+        for found in connection.execute(query, values).mappings():
             row = dict(found)
             if sealed(table, row)["checksum"] != row.pop("checksum"):
                 raise DamagedStore(

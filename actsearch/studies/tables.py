@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -68,8 +69,9 @@ TRAININGS = Table(
     Column("reason", String),
     Column("checksum", BigInteger, nullable=False),
     Index("trainings_by_trial", "trial"),
-    Index("trainings_by_state", "state", "id"),
 )
+_IS_PENDING = TRAININGS.c.state == literal_column("'pending'")  # a bound value would hide the index
+Index("pending_trainings", TRAININGS.c.id, sqlite_where=_IS_PENDING, postgresql_where=_IS_PENDING)
 
 _UNSEALED = {"id", "beat", "checksum"}
 _SEALED = {
@@ -102,7 +104,7 @@ HELD = (
 RUNNING = select(TRAININGS).where(TRAININGS.c.state == "running").order_by(TRAININGS.c.id)
 PENDING = (
     select(TRAININGS)
-    .where(TRAININGS.c.state == "pending")
+    .where(_IS_PENDING)
     .order_by(TRAININGS.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)

@@ -11,25 +11,28 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 
 def main() -> None:
-    """Serve until stdin closes. The first line names the task, each further one is a job."""
+    """Serve until stdin closes. The first line names the task and limits, each further is a job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()
 
-    from actsearch.studies.jobs import Job, TaskSpec, run, warm_up
+    from actsearch.studies.jobs import Job, Limits, TaskSpec, run, warm_up
     from actsearch.tasks import TaskError
 
     try:
-        spec = TaskSpec(**json.loads(lines.get()))
+        setting = json.loads(lines.get())
+        spec = TaskSpec(**setting["task"])
         task = spec.make()
         warm_up(task)
+        limit_memory(Limits(**setting["limits"]).memory)
         _answer(answers, {"ready": os.getpid()})
         while True:
             job = Job(**json.loads(lines.get()))
@@ -39,6 +42,22 @@ def main() -> None:
         _answer(answers, {"error": str(error)})
     except BrokenPipeError:
         os._exit(1)
+
+
+def limit_memory(megabytes: int | None) -> None:
+    """Let this process allocate so many MB more (Linux); then malloc fails, and so does the child.
+
+    What counts is private writable memory: unlike the address space, it does not include the
+    libraries and reservations that torch maps without using them.
+    """
+    if megabytes is None:
+        return
+    import resource
+
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    held = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
+    allowed = held * 1024 + megabytes * 1_000_000
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _read(stdin: BinaryIO, lines: SimpleQueue[bytes]) -> None:

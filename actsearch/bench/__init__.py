@@ -1,0 +1,1 @@
+"""Benchmarks: `actsearch bench NAME`. Each measures us next to a floor, in the same run."""

@@ -1,0 +1,233 @@
+"""Values of many terms at once, and the keys under which equal functions come to lie together.
+
+A row is a function, a column a point (x, β) of a pool that is closed under x → −x and under β → −β.
+Values are float64; what overflows or cancels there is computed again with 64 bits of mantissa and
+an exponent range of 10^±4932 (numpy's longdouble, where the machine has one). A key is a weighted
+sum of squashed values; "undefined" counts as a value.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actsearch.equivalence.holes import SHARED_NAME
+from actsearch.grammar.evaluate import apply_numpy
+from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
+
+Floats = NDArray[Any]
+
+TOLERANCE = 2e-10
+"""How far apart the keys of two equal functions may be."""
+WIDE = 1e6
+"""Rows with larger values are computed in longdouble: float64 would lose digits in sums."""
+_UNDEFINED = 1536.0
+_CAP = 1000.0  # of squashed values: beyond 2^1000 all is one
+_ONE = np.float64(1).view(np.int64)
+_PLACEHOLDER = "child_"
+
+
+@dataclass(frozen=True)
+class Points:
+    """A pool of points (x, β), as exact fractions."""
+
+    x: tuple[Fraction, ...]
+    beta: tuple[Fraction, ...]
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Of the two keys, shape (points, 2)."""
+        rng = np.random.default_rng(self.seed)
+        return rng.uniform(0.2, 1.0, (len(self), 2))
+
+    def leaves(self, dtype: Any = np.longdouble) -> dict[str, Floats]:
+        """The values of `x` and of the shared parameter, each of shape (1, points)."""
+        return {
+            "x": _exactly(self.x, dtype)[None],
+            SHARED_NAME: _exactly(self.beta, dtype)[None],
+        }
+
+
+def _exactly(values: Sequence[Fraction], dtype: Any) -> Floats:
+    return np.array([dtype(v.numerator) / dtype(v.denominator) for v in values], dtype=dtype)
+
+
+def points(
+    count: int, smallest: float, largest: float, seed: int = 0, beta: tuple[float, float] = (0.2, 1.3)
+) -> Points:
+    """A pool of `count` points: |x| spread geometrically over a range, |β| over another.
+
+    Args:
+        count: a multiple of 4; each |x|, |β| comes with all four combinations of signs.
+        smallest: least |x|.
+        largest: greatest |x|.
+        seed: another seed, other points.
+        beta: least and greatest |β|.
+    """
+    generator = random.Random(f"points {seed} {count} {largest}")
+    quarter = count // 4
+    ratio = (largest / smallest) ** (1 / max(1, quarter - 1))
+    spread = (beta[1] / beta[0]) ** (1 / max(1, quarter - 1))
+    betas = [beta[0] * spread**place for place in range(quarter)]
+    generator.shuffle(betas)
+    x: list[Fraction] = []
+    b: list[Fraction] = []
+    for place in range(quarter):
+        size, other = (
+            Fraction(max(1, round(value * generator.uniform(0.93, 1.07) * 8192)) * 2 + 1, 16384)
+            for value in (smallest * ratio**place, betas[place])
+        )
+        x += [size, -size, size, -size]
+        b += [other, other, -other, -other]
+    return Points(tuple(x), tuple(b), seed)
+
+
+# evaluation
+
+
+def placeholder(number: int) -> Parameter:
+    """What stands for the child with this number (from 0) in a production's template."""
+    return Parameter(f"{_PLACEHOLDER}{number + 1}")
+
+
+def evaluate_rows(
+    template: Expression, values: Mapping[str, Floats], memo: dict[Expression, Floats]
+) -> Floats:
+    """A template's values; `values` has arrays for inputs, the parameter and the placeholders.
+
+    Args:
+        template: an expression over placeholders.
+        values: arrays that broadcast against each other.
+        memo: values of nodes, filled and reused.
+    """
+    for node in template.postorder():
+        if node not in memo:
+            memo[node] = _node(node, values, memo)
+    return memo[template]
+
+
+def _node(node: Expression, values: Mapping[str, Floats], memo: dict[Expression, Floats]) -> Floats:
+    if isinstance(node, Apply):
+        operands = [memo[argument] for argument in node.arguments]
+        exponent = node.arguments[-1]
+        if node.operator.name == "pow" and isinstance(exponent, Number) and exponent.value in (2, 3):
+            base = operands[0]
+            return base * base if exponent.value == 2 else base * base * base
+        return _applied(node, operands)
+    dtype = next(iter(values.values())).dtype.type
+    if isinstance(node, Number):
+        return np.asarray(dtype(node.value.numerator) / dtype(node.value.denominator))
+    if isinstance(node, Constant):
+        return np.asarray(dtype(_CONSTANTS[node.name]))
+    assert isinstance(node, Input | Parameter)
+    return values[node.name]
+
+
+def _applied(node: Apply, operands: list[Floats]) -> Floats:
+    """An operator, nan wherever floats would cover up something undefined."""
+    name = node.operator.name
+    if name == "where":
+        condition, first, second = operands
+        return np.where(np.isnan(condition), np.nan, np.where(condition != 0, first, second))
+    try:
+        result = apply_numpy(name, *operands)
+    except TypeError:  # a special function that has no longdouble version
+        dtype = operands[0].dtype
+        result = np.asarray(apply_numpy(name, *(o.astype(np.float64) for o in operands)), dtype)
+    if name == "div":
+        if not operands[1].all():
+            result = np.where(operands[1] == 0, np.nan, result)
+    elif node.operator.domain and name != "sqrt":
+        result = np.where(np.isinf(result), np.nan, result)
+    elif name in _SATURATING:
+        unknown = np.isnan(operands[0])
+        result = np.where(unknown, np.nan, result) if unknown.any() else result
+    return np.asarray(result)
+
+
+_SATURATING = frozenset({"sign", "relu", "pow"})
+_CONSTANTS = {"pi": math.pi, "e": math.e}
+
+
+# keys
+
+
+def squash(values: Floats) -> Floats:
+    """A continuous, increasing, odd function of the values that grows like their logarithm.
+
+    sign(v)·L(1 + |v|), where L(m·2^k) = k + m − 1 for 1 <= m < 2 is read off the float's bits; at
+    most 1000. nan becomes 1536.
+    """
+    sizes = np.abs(values)
+    sizes += 1
+    if values.dtype == np.float64:
+        bits = sizes.view(np.int64)
+        bits -= _ONE
+        logs = bits.astype(np.float64)
+        logs *= 2.0**-52
+    else:
+        mantissa, exponent = np.frexp(sizes)
+        logs = np.asarray(2 * mantissa + (exponent - 2), dtype=np.float64)
+    if not np.max(logs, initial=0.0) <= _CAP:  # also for nan, whose bits are large
+        np.minimum(logs, _CAP, out=logs)
+        logs[np.isinf(values)] = _CAP
+        logs = np.copysign(logs, values).astype(np.float64)
+        logs[np.isnan(values)] = _UNDEFINED
+        return logs
+    return np.asarray(np.copysign(logs, values), dtype=np.float64)
+
+
+def keys(values: Floats, weights: Floats) -> Floats:
+    """The two keys of each row, shape (rows, 2)."""
+    return np.asarray(squash(values) @ weights)
+
+
+def untrusted(values: Floats) -> NDArray[np.bool_]:
+    """The rows with values that float64 does not hold well: infinite ones."""
+    return np.asarray(np.isinf(values).any(axis=1))
+
+
+def grouped(first: Floats, second: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows in an order in which those with nearly equal keys are neighbours.
+
+    Returns:
+        The order, and for each place in it whether a new group begins there.
+    """
+    order = np.argsort(first)
+    close = np.diff(first[order]) <= TOLERANCE
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = ~close
+    apart = _apart(second[order])
+    mixed = np.flatnonzero(close & apart)
+    for start, end in _runs(begins, mixed):  # different functions with the same first key
+        run = order[start:end]
+        inner = run[np.argsort(second[run], kind="stable")]
+        order[start:end] = inner
+        begins[start + 1 : end] = _apart(second[inner])
+    return order, begins
+
+
+def _apart(second: Floats) -> NDArray[np.bool_]:
+    """Whether neighbours' second keys differ by more than 32 bits leave open."""
+    wide = second.astype(np.float64)
+    return np.asarray(np.abs(np.diff(wide)) > 1e-6 * (1 + np.abs(wide[1:])))
+
+
+def _runs(begins: NDArray[np.bool_], inside: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """The runs of neighbours that contain the places `inside` (and the ones after these)."""
+    starts = np.flatnonzero(begins)
+    number = np.unique(np.searchsorted(starts, inside, side="right") - 1)
+    ends = np.append(starts[1:], len(begins))
+    yield from zip(starts[number].tolist(), ends[number].tolist(), strict=True)
