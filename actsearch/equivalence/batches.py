@@ -25,13 +25,11 @@ from actsearch.grammar.expression import Apply, Constant, Expression, Input, Num
 
 Floats = NDArray[Any]
 
-TOLERANCE = 2e-10
+TOLERANCE = 5e-11
 """How far apart the keys of two equal functions may be."""
-WIDE = 1e6
+WIDE = 1e5
 """Rows with larger values are computed in longdouble: float64 would lose digits in sums."""
-_UNDEFINED = 1536.0
-_CAP = 1000.0  # of squashed values: beyond 2^1000 all is one
-_ONE = np.float64(1).view(np.int64)
+_UNDEFINED = 7.0
 _PLACEHOLDER = "child_"
 
 
@@ -65,7 +63,11 @@ def _exactly(values: Sequence[Fraction], dtype: Any) -> Floats:
 
 
 def points(
-    count: int, smallest: float, largest: float, seed: int = 0, beta: tuple[float, float] = (0.2, 1.3)
+    count: int,
+    smallest: float,
+    largest: float,
+    seed: int = 0,
+    beta: tuple[float, float] = (0.2, 1.3),
 ) -> Points:
     """A pool of `count` points: |x| spread geometrically over a range, |β| over another.
 
@@ -122,7 +124,11 @@ def _node(node: Expression, values: Mapping[str, Floats], memo: dict[Expression,
     if isinstance(node, Apply):
         operands = [memo[argument] for argument in node.arguments]
         exponent = node.arguments[-1]
-        if node.operator.name == "pow" and isinstance(exponent, Number) and exponent.value in (2, 3):
+        if (
+            node.operator.name == "pow"
+            and isinstance(exponent, Number)
+            and exponent.value in (2, 3)
+        ):
             base = operands[0]
             return base * base if exponent.value == 2 else base * base * base
         return _applied(node, operands)
@@ -165,64 +171,53 @@ _CONSTANTS = {"pi": math.pi, "e": math.e}
 
 
 def squash(values: Floats) -> Floats:
-    """A continuous, increasing, odd function of the values that grows like their logarithm.
-
-    sign(v)·L(1 + |v|), where L(m·2^k) = k + m − 1 for 1 <= m < 2 is read off the float's bits; at
-    most 1000. nan becomes 1536.
-    """
+    """v/(1 + |v|), and 7 for what is undefined or infinite."""
     sizes = np.abs(values)
     sizes += 1
-    if values.dtype == np.float64:
-        bits = sizes.view(np.int64)
-        bits -= _ONE
-        logs = bits.astype(np.float64)
-        logs *= 2.0**-52
-    else:
-        mantissa, exponent = np.frexp(sizes)
-        logs = np.asarray(2 * mantissa + (exponent - 2), dtype=np.float64)
-    if not np.max(logs, initial=0.0) <= _CAP:  # also for nan, whose bits are large
-        np.minimum(logs, _CAP, out=logs)
-        logs[np.isinf(values)] = _CAP
-        logs = np.copysign(logs, values).astype(np.float64)
-        logs[np.isnan(values)] = _UNDEFINED
-        return logs
-    return np.asarray(np.copysign(logs, values), dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        np.divide(values, sizes, out=sizes)
+    np.copyto(sizes, _UNDEFINED, where=np.isnan(sizes))
+    return sizes
 
 
 def keys(values: Floats, weights: Floats) -> Floats:
     """The two keys of each row, shape (rows, 2)."""
-    return np.asarray(squash(values) @ weights)
+    return np.asarray(squash(values).astype(np.float64, copy=False) @ weights)
 
 
-def untrusted(values: Floats) -> NDArray[np.bool_]:
-    """The rows with values that float64 does not hold well: infinite ones."""
-    return np.asarray(np.isinf(values).any(axis=1))
-
-
-def grouped(first: Floats, second: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def grouped(first: Floats, second: Floats) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Rows in an order in which those with nearly equal keys are neighbours.
 
     Returns:
         The order, and for each place in it whether a new group begins there.
     """
-    order = np.argsort(first)
-    close = np.diff(first[order]) <= TOLERANCE
+    order = np.argsort(first).astype(np.int32 if len(first) < 2**31 else np.int64)
     begins = np.ones(len(order), dtype=bool)
-    begins[1:] = ~close
-    apart = _apart(second[order])
-    mixed = np.flatnonzero(close & apart)
-    for start, end in _runs(begins, mixed):  # different functions with the same first key
+    mixed = []
+    for start in range(0, len(order) - 1, _STRIDE):  # in strides: the arrays are long
+        here = order[start : start + _STRIDE + 1]
+        close = np.diff(first[here]) <= TOLERANCE
+        begins[start + 1 : start + 1 + len(close)] = ~close
+        pairs = np.flatnonzero(close)
+        apart = _apart(second[here[pairs]], second[here[pairs + 1]])
+        mixed.append(start + pairs[apart])
+    for start, end in _runs(
+        begins, np.concatenate([*mixed, np.empty(0, int)])
+    ):  # different functions with the same first key
         run = order[start:end]
         inner = run[np.argsort(second[run], kind="stable")]
         order[start:end] = inner
-        begins[start + 1 : end] = _apart(second[inner])
+        begins[start + 1 : end] = _apart(second[inner[:-1]], second[inner[1:]])
     return order, begins
 
 
-def _apart(second: Floats) -> NDArray[np.bool_]:
-    """Whether neighbours' second keys differ by more than 32 bits leave open."""
-    wide = second.astype(np.float64)
-    return np.asarray(np.abs(np.diff(wide)) > 1e-6 * (1 + np.abs(wide[1:])))
+_STRIDE = 1 << 20
+
+
+def _apart(a: Floats, b: Floats) -> NDArray[np.bool_]:
+    """Whether second keys differ by more than 32 bits leave open."""
+    wide = b.astype(np.float64)
+    return np.asarray(np.abs(wide - a) > 1e-6 * (1 + np.abs(wide)))
 
 
 def _runs(begins: NDArray[np.bool_], inside: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

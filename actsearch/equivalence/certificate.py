@@ -315,6 +315,15 @@ def values_at(a: Expression, b: Expression, values: Values, digits: int) -> tupl
             return UNDECIDED, UNDECIDED
 
 
+def differ_at(a: Expression, b: Expression, values: Values) -> bool:
+    """Whether ball arithmetic tells two expressions apart at, and around, a point."""
+    names = tuple(values)
+    start = tuple(values[name] for name in names)
+    line = Line(names, start, tuple(Fraction(int(name == "x")) for name in names))
+    digits = DIGITS + _smallest_digits(a, b)
+    return isinstance(_at(a, b, line, Fraction(0), digits), Witness)
+
+
 def _disjoint(left: arb, right: arb) -> bool:
     return not left.overlaps(right)
 

@@ -45,6 +45,9 @@ _MAX_DIPS = 6
 _REFINE = np.linspace(0.0, 1.0, 65)
 _REFINEMENTS = 4
 
+_REPEATS = 5
+_SIZES = (3.0, 3.0, 6.0, 20.0, 20.0)
+
 _BASE = tuple(
     Fraction(numerator, 1 << 14)
     for numerator in (3, 17, 1801, 5477, 11027, 18127, 29383, 46457, 83609, 153557)
@@ -93,8 +96,13 @@ def lines(names: tuple[str, ...], seed: int = 0) -> tuple[Line, ...]:
 
     found = []
     for place in range(len(names)):
-        for repeat in range(1 if len(names) == 1 else 3 if place == 0 else 2):
-            start = [generic(3.0 if repeat < 2 else 20.0) for _ in names]
+        # The others at both signs and at several sizes: a domain or a branch of max may leave only
+        # a quadrant in which two functions differ.
+        for repeat in range(1 if len(names) == 1 else _REPEATS):
+            start = [
+                abs(generic(_SIZES[repeat])) * (-1 if (repeat >> (other % 2)) & 1 else 1)
+                for other in range(len(names))
+            ]
             direction = [Fraction(0)] * len(names)
             start[place], direction[place] = Fraction(0), Fraction(1)
             found.append(Line(names, tuple(start), tuple(direction)))

@@ -8,7 +8,7 @@ parameter β here: as parameters of their own they would be renamed apart in eve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from actsearch.equivalence.batches import (
     grouped,
     keys,
     placeholder,
+    points,
 )
-from actsearch.equivalence.certificate import Certificate, Deadline, Unknown, decide
-from actsearch.equivalence.holes import with_holes
+from actsearch.equivalence.certificate import Certificate, Deadline, decide, differ_at
+from actsearch.equivalence.holes import SHARED_NAME, with_holes
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.grammar.errors import SpaceError
 from actsearch.grammar.expression import Expression, Parameter
@@ -37,8 +38,17 @@ if TYPE_CHECKING:
 
 LARGEST_TABLE = 400_000
 """Terms of a table, before merging, that are kept with their values."""
+LARGEST_CERTIFIED = 20_000
+"""Terms of a table whose links are certified at once; those of larger ones wait for the audit."""
+PENDING = Certificate("unproved", "floats")
+"""Of a link that agrees at every point looked at, and that is still to be certified."""
+NOTHING: Mapping[int, int] = {}
 _CHUNK = 4096
+_FINE = 2048
+_MAX_SUSPICIONS = 8
+_MAX_COMPARED = 2
 _SECONDS = 10.0
+_MEMO_SIZE = 4_000
 
 Place = tuple[int, int]
 """A rule and a number of units."""
@@ -66,22 +76,20 @@ class TermTable:
         shapes: how the terms are made.
         numbers: for each shape an array, child class × child class …, of the terms' classes.
         firsts: for each class its first term: shape and child classes.
-        forms: for each class an expression of that function, in normal form.
         counts: for each class how many sentences it has.
-        links: the certified links (term, term, certificate); a term is a shape and child classes.
-        doubts: links that could not be settled; the terms are kept apart.
+        links: what joins the terms of a class (term, term, certificate).
         values: for each class its values at the pool, longdouble.
+        forms: for some classes the function in normal form; `TermBuilder.form_of` fills it.
     """
 
     place: Place
     shapes: tuple[Shape, ...]
     numbers: list[np.ndarray[Any, np.dtype[np.int64]]]
     firsts: list[tuple[int, tuple[int, ...]]]
-    forms: list[Expression]
     counts: list[int]
     links: list[tuple[Term, Term, Certificate]] = field(default_factory=list)
-    doubts: list[tuple[Term, Term, str]] = field(default_factory=list)
     values: Floats = field(default_factory=lambda: np.empty(0))
+    forms: dict[int, Expression] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of classes."""
@@ -111,7 +119,12 @@ class TermBuilder:
         self.grammar = space.grammar
         self.pool = pool
         self._progress = progress
-        self._tables: dict[Place, TermTable] = {}
+        self.splits: set[tuple[Place, Term, Term]] = set()
+        self._fine_tables: dict[Place, Floats] = {}
+        self._fine = points(_FINE, 1e-9, 40.0, pool.seed + 1, (0.05, 6.0))
+        self._fine_leaves = self._fine.leaves(np.float64)
+        self._fine_memo: dict[Expression, Floats] = {}
+        self.tables: dict[Place, TermTable] = {}
         self._templates: dict[int, Expression] = {}
 
     @cached_property
@@ -149,9 +162,49 @@ class TermBuilder:
         Raises:
             SpaceError: too many terms to be kept.
         """
-        if place not in self._tables:
-            self._tables[place] = self._build(place)
-        return self._tables[place]
+        if place not in self.tables:
+            self.tables[place] = self._build(place)
+        return self.tables[place]
+
+    def values_at(self, table: TermTable, pool: Points) -> Floats:
+        """The values of a table's classes at another pool, float64."""
+        leaves = pool.leaves(np.longdouble)
+        known: dict[Place, Floats] = {}
+        for place in self.needed(table.place):
+            other = self.table(place)
+            values = np.empty((len(other), len(pool)), dtype=np.longdouble)
+            shapes = np.array([shape for shape, _ in other.firsts])
+            for number in np.unique(shapes):
+                shape = other.shapes[number]
+                where = np.flatnonzero(shapes == number)
+                for start in range(0, len(where), _CHUNK):
+                    rows = where[start : start + _CHUNK]
+                    given = dict(leaves)
+                    for child, below in enumerate(shape.places):
+                        picked = [other.firsts[row][1][child] for row in rows]
+                        given[placeholder(child).name] = known[below][picked]
+                    with np.errstate(all="ignore"):
+                        template = self.template(shape.production)
+                        values[rows] = evaluate_rows(template, given, {})
+            known[place] = values
+        with np.errstate(over="ignore"):
+            return known[table.place].astype(np.float64)
+
+    def needed(self, place: Place) -> list[Place]:
+        """The places that a table is built from, each after those it needs."""
+        found: list[Place] = []
+        stack = [(place, False)]
+        while stack:
+            current, expanded = stack.pop()
+            if current in found:
+                continue
+            if expanded:
+                found.append(current)
+            else:
+                stack.append((current, True))
+                below = (child for s in self.table(current).shapes for child in s.places)
+                stack.extend((child, False) for child in dict.fromkeys(below))
+        return found
 
     def size(self, shape: Shape) -> int:
         """Number of terms of a shape."""
@@ -173,11 +226,15 @@ class TermBuilder:
         both = keys(rows, self.pool.weights)
         order, begins = grouped(both[:, 0], both[:, 1])
         starts = np.concatenate([[0], np.cumsum(sizes)])
-        table = TermTable(place, shapes, [], [], [], [])
+        table = TermTable(place, shapes, [], [], [])
         numbers = np.full(len(rows), -1, dtype=np.int64)
         anchors: list[int] = []
-        for members in _groups(order, begins):
-            self._settle(table, members, starts, numbers, anchors)
+        groups = list(_groups(order, begins))
+        agreeing = (
+            self._agreeing(table, groups, starts) if len(rows) > LARGEST_CERTIFIED else NOTHING
+        )
+        for members in groups:
+            self._settle(table, members, starts, numbers, anchors, agreeing)
         self._number(table, numbers, anchors, starts)
         table.values = rows[[anchors[number] for number in self._order]]
         merged = len(rows) - len(table)
@@ -213,12 +270,19 @@ class TermBuilder:
         """An expression of a term's function: the production over the children's normal forms."""
         shape = table.shapes[term[0]]
         children = (
-            self.table(place).forms[number]
+            self.form_of(self.table(place), number)
             for place, number in zip(shape.places, term[1], strict=True)
         )
         return self.template(shape.production).substitute(
             {placeholder(number): child for number, child in enumerate(children)}
         )
+
+    def form_of(self, table: TermTable, number: int) -> Expression:
+        """The function of a class, in normal form."""
+        known = table.forms.get(number)
+        if known is None:
+            known = table.forms[number] = normal_form(self.form(table, table.firsts[number]))
+        return known
 
     def _settle(
         self,
@@ -227,28 +291,147 @@ class TermBuilder:
         starts: np.ndarray[Any, Any],
         numbers: np.ndarray[Any, Any],
         anchors: list[int],
+        agreeing: Mapping[int, int],
     ) -> None:
         """Split what lies together into classes, with a certificate for each link."""
-        if len(members) == 1:
-            numbers[members[0]] = len(anchors)
-            anchors.append(members[0])
-            return
         opened: list[tuple[int, Term, Expression]] = []
+        known: dict[Expression, tuple[int, Term]] = {}
         for row in members:
-            term = self.term(table, row, starts)
-            form = normal_form(self.form(table, term))
-            for number, other, anchor in opened:
-                decision = decide(anchor, form, ({},), Deadline(_SECONDS))
-                if isinstance(decision, Certificate):
-                    table.links.append((other, term, decision))
+            first = agreeing.get(row)
+            if first is not None:
+                term, other = self.term(table, row, starts), self.term(table, first, starts)
+                if (table.place, other, term) not in self.splits:
+                    table.links.append((other, term, PENDING))
+                    numbers[row] = numbers[first]
+                    continue
+            if len(members) > 1 and (agreeing is NOTHING or first is not None):
+                term = self.term(table, row, starts)
+                form = normal_form(self.form(table, term))
+                link = self._link(form, known, opened)
+                if link is not None:
+                    number, other, certificate = link
+                    known.setdefault(form, (number, term))
+                    table.links.append((other, term, certificate))
                     numbers[row] = number
-                    break
-                if isinstance(decision, Unknown):
-                    table.doubts.append((other, term, decision.reason))
-            else:
-                numbers[row] = len(anchors)
+                    continue
+                known[form] = len(anchors), term
                 opened.append((len(anchors), term, form))
-                anchors.append(row)
+            numbers[row] = len(anchors)
+            anchors.append(row)
+
+    def _agreeing(
+        self, table: TermTable, groups: Sequence[Sequence[int]], starts: np.ndarray[Any, Any]
+    ) -> dict[int, int]:
+        """For each term that agrees at a fine pool with an earlier one of its group: that one."""
+        found: dict[int, int] = {}
+        several = [members for members in groups if len(members) > 1]
+        while several:
+            taken = [several.pop()]
+            while several and sum(map(len, taken)) < _CHUNK // 4:
+                taken.append(several.pop())
+            rows = np.array([row for members in taken for row in members])
+            values = self._fine_rows(table, rows, starts)
+            begin = 0
+            for members in taken:
+                own = values[begin : begin + len(members)]
+                begin += len(members)
+                self._match(table, members, own, starts, found)
+        return found
+
+    def _match(
+        self,
+        table: TermTable,
+        members: Sequence[int],
+        values: Floats,
+        starts: np.ndarray[Any, Any],
+        found: dict[int, int],
+    ) -> None:
+        """`_agreeing` for one group: each round settles what agrees with the first that is left."""
+        left = np.arange(len(members))
+        anchors: list[int] = []
+        while len(left):
+            first = int(left[0])
+            same = ~_suspicious(values[first], values[left]).any(axis=1)
+            for earlier in anchors[:_MAX_COMPARED]:  # floats may differ where functions do not
+                terms = [self.term(table, members[i], starts) for i in (earlier, first)]
+                forms = [normal_form(self.form(table, term)) for term in terms]
+                places = np.flatnonzero(_suspicious(values[earlier], values[first]))
+                if not self._apart(forms[0], forms[1], places):
+                    found.update((members[i], members[earlier]) for i in left[same])
+                    break
+            else:
+                found.update((members[i], members[first]) for i in left[same] if i != first)
+                anchors.append(first)
+            left = left[~same]
+
+    def _fine_rows(
+        self, table: TermTable, rows: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]
+    ) -> Floats:
+        """The values of some terms at the fine pool, float64."""
+        values = np.empty((len(rows), len(self._fine)))
+        shapes = np.searchsorted(starts, rows, side="right") - 1
+        for number in np.unique(shapes):
+            shape = table.shapes[number]
+            where = np.flatnonzero(shapes == number)
+            tables = [self.table(child) for child in shape.places]
+            inside = rows[where] - starts[number]
+            children = np.unravel_index(inside, [len(child) for child in tables]) if tables else ()
+            given = dict(self._fine_leaves)
+            for child, (other, picked) in enumerate(zip(tables, children, strict=True)):
+                given[placeholder(child).name] = self._fine_table(other)[picked]
+            with np.errstate(all="ignore"):
+                values[where] = evaluate_rows(self.template(shape.production), given, {})
+        return values
+
+    def _fine_table(self, table: TermTable) -> Floats:
+        """The values of the classes of a small table at the fine pool."""
+        known = self._fine_tables.get(table.place)
+        if known is None:
+            forms = (self.form_of(table, number) for number in range(len(table)))
+            known = np.array([self._fine_values(form) for form in forms])
+            self._fine_tables[table.place] = known
+        return known
+
+    def _link(
+        self,
+        form: Expression,
+        known: dict[Expression, tuple[int, Term]],
+        opened: list[tuple[int, Term, Expression]],
+    ) -> tuple[int, Term, Certificate] | None:
+        """The class, among those with nearly equal keys, that a function belongs to."""
+        if form in known:
+            return *known[form], Certificate("proved", "normal form")
+        for number, other, anchor in opened:
+            if not self._agree(anchor, form):
+                continue
+            decision = decide(anchor, form, ({},), Deadline(_SECONDS))
+            if isinstance(decision, Certificate):
+                return number, other, decision
+        return None
+
+    def _agree(self, a: Expression, b: Expression) -> bool:
+        """Whether nothing tells two functions apart at many points; where floats do, balls must."""
+        suspicious = _suspicious(self._fine_values(a), self._fine_values(b))
+        return not self._apart(a, b, np.flatnonzero(suspicious))
+
+    def _apart(self, a: Expression, b: Expression, places: np.ndarray[Any, Any]) -> bool:
+        """Whether balls tell two functions apart at one of some points of the fine pool."""
+        for place in places[:_MAX_SUSPICIONS]:
+            values = {"x": self._fine.x[place], SHARED_NAME: self._fine.beta[place]}
+            if differ_at(a, b, values):
+                return True
+        return False
+
+    def _fine_values(self, form: Expression) -> Floats:
+        if len(self._fine_memo) > _MEMO_SIZE:
+            self._fine_memo.clear()
+        known = self._fine_memo.get(form)
+        if known is None:
+            with np.errstate(all="ignore"):
+                found = evaluate_rows(form, self._fine_leaves, {})
+            shape = (len(self._fine),)
+            known = self._fine_memo[form] = np.broadcast_to(found.reshape(-1), shape)
+        return known
 
     def _number(
         self,
@@ -271,7 +454,6 @@ class TermBuilder:
                 counts[number] += ways
         table.counts = counts
         table.firsts = [self.term(table, anchors[old], starts) for old in self._order]
-        table.forms = [normal_form(self.form(table, term)) for term in table.firsts]
 
     def check(self, sample: int = 100) -> None:
         """Whether the grammar composes: a sentence means what its parts mean.
@@ -284,7 +466,9 @@ class TermBuilder:
             stack: list[Expression] = []
             for number in reversed(derivation.steps):
                 production = self.grammar.productions[number]
-                parts = {placeholder(i): stack.pop() for i in range(len(production.children))}
+                parts: dict[Expression, Expression] = {
+                    placeholder(i): stack.pop() for i in range(len(production.children))
+                }
                 stack.append(self.template(production).substitute(parts))
             if stack[0] is not _plain(with_holes(parse(derivation.sentence), "shared")):
                 raise SpaceError(
@@ -297,9 +481,15 @@ def _plain(expression: Expression) -> Expression:
     return expression.substitute({p: Parameter(p.name) for p in expression.parameters})
 
 
-def _groups(
-    order: np.ndarray[Any, Any], begins: np.ndarray[Any, Any]
-) -> Iterator[list[int]]:
+def _suspicious(first: Floats, second: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where floats differ by more than rounding explains; infinite ones explain anything."""
+    with np.errstate(all="ignore"):
+        error = np.abs(first - second) > 1e-9 * np.maximum(1, np.abs(first))
+    unclear = np.isinf(first) | np.isinf(second)
+    return np.asarray((error | (np.isnan(first) != np.isnan(second))) & ~unclear)
+
+
+def _groups(order: np.ndarray[Any, Any], begins: np.ndarray[Any, Any]) -> Iterator[list[int]]:
     """The groups of `grouped`, the members of each in ascending order."""
     starts = np.flatnonzero(begins)
     for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):

@@ -64,6 +64,11 @@ DIFFERENT = [
     ("sinc(x)", "sin(x)/(x + eps)"),
     ("eps*x", "1.0000000000000000000001e-7*x"),
     ("erf(x)", "tanh(x*(2/sqrt(pi) + 0.10277*x**2))"),
+    ("sqrt(x) + max(x, exp(x))", "sqrt(x) + max(beta, exp(x))"),  # only for x > 0, beta > exp(x)
+    ("sqrt(x) + max(sqrt(x), beta - x)", "2*sqrt(x)"),
+    ("sqrt(-x) + max(exp(-x), beta)", "sqrt(-x) + exp(-x)"),
+    ("exp(x)*sqrt(beta) + max(beta, x)*0", "exp(x)*sqrt(beta) + sqrt(-x)*0"),
+    ("max(beta, x + sqrt(x))", "x + sqrt(x)"),
 ]
 
 

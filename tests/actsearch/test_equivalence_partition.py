@@ -1,0 +1,220 @@
+"""Partitions by congruence: against brute force on a closed space, saved, audited and repaired."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actsearch.equivalence import audit, batches
+from actsearch.equivalence.balls import ball_value, is_value, precision
+from actsearch.equivalence.certificate import Witness, decide
+from actsearch.equivalence.congruence import Partition, partition
+from actsearch.equivalence.holes import with_holes
+from actsearch.equivalence.partition_files import load_partition, save_partition
+from actsearch.grammar import SpaceError, parse
+from actsearch.grammar.errors import UsageError
+from actsearch.grammar.expression import Expression
+from actsearch.grammar.search_space import SearchSpace
+
+GRAMMAR = """
+start: unit
+unit: "add(" unary ", " unary ")" -> add
+    | "max(" unary ", " unary ")" -> max
+unary: operand -> identity
+    | "-" operand -> neg
+    | "abs(" operand ")" -> abs
+    | "sqrt(" operand ")" -> sqrt
+    | "exp(" operand ")" -> exp
+    | "_" -> parameter
+operand: "x" -> input
+    | unit -> nested
+"""
+
+
+UNBRACKETED = """
+start: unit
+unit: unary "*2" -> twice
+    | unary "*3" -> thrice
+unary: operand "+1" -> more
+    | operand -> same
+operand: "x" | unit
+"""
+
+
+def closed_space(units: int = 2) -> SearchSpace:
+    return SearchSpace(GRAMMAR, "closed", units, parameters="shared")
+
+
+@pytest.fixture(scope="module")
+def found() -> Partition:
+    result = partition(closed_space(), processes=1)
+    assert audit.settle_links(result) == []
+    audit.repair(result)
+    return result
+
+
+# Points of another making than the implementation's.
+PLACES = [
+    {"x": Fraction(x), "beta": Fraction(beta)}
+    for x, beta in itertools.product(
+        ("-37/9", "-13/11", "-2/7", "-1/50", "1/40", "4/13", "17/12", "29/8", "8"),
+        ("-77/13", "-9/8", "-1/90", "3/19", "11/10", "31/12", "101/7"),
+    )
+]
+
+
+def signature(
+    expression: Expression, memos: list[dict[Expression, object]], step: int
+) -> tuple[str, ...]:
+    row = []
+    for place, memo in list(zip(PLACES, memos, strict=True))[::step]:
+        ball = ball_value(expression, place, memo)
+        if not is_value(ball):
+            row.append(str(ball))
+        else:
+            row.append("0" if ball.contains(0) else ball.str(25, radius=False))
+    return tuple(row)
+
+
+def test_no_merge_is_false_and_none_is_missed(found: Partition) -> None:
+    space = found.space
+    by_values: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    by_class: dict[int, set[tuple[str, ...]]] = defaultdict(set)
+    counts = np.zeros(found.count, dtype=np.int64)
+    memos: list[dict[Expression, object]] = [{} for _ in PLACES]
+    with precision(256):
+        for index, text in enumerate(space):
+            number = found.class_of(index)
+            counts[number] += 1
+            by_class[number].add(signature(with_holes(parse(text), "shared"), memos, 9))
+        for number, row in enumerate(found.roots.tolist()):
+            by_values[signature(found.expression(row), memos, 1)].add(number)
+    assert len(space) == 8_640
+    assert all(len(keys) == 1 for keys in by_class.values())  # 0 false merges
+    for numbers in by_values.values():
+        # Alike at all these points: then balls must tell them apart elsewhere. 0 missed merges.
+        for a, b in itertools.combinations(numbers, 2):
+            first, second = (found.expression(int(found.roots[n])) for n in (a, b))
+            assert isinstance(decide(first, second, ({},)), Witness)
+    assert counts.tolist() == found.counts.tolist()
+
+
+def test_counts_and_members(found: Partition) -> None:
+    assert found.counts.sum() == found.space.count()
+    largest = np.argsort(found.counts)[::-1]
+    for number in [*largest[:3].tolist(), 0, found.count // 2, found.count - 1]:
+        members = list(found.members(number))
+        assert len(members) == len(set(members)) == found.counts[number]
+        assert {found.class_of(index) for index in members[:200]} == {number}
+    with pytest.raises(KeyError):
+        next(found.members(found.count))
+
+
+def test_members_are_lazy_and_represented(found: Partition) -> None:
+    number = found.class_of("add(x, add(x, x))")
+    assert found.class_of("add(add(x, x), x)") == number
+    assert len(list(itertools.islice(found.members(number), 2))) == 2
+    text = found.representative(number)
+    assert found.class_of(text) == number
+    with pytest.raises(SpaceError):
+        found.class_of("add(x, x)")
+
+
+def test_all_merges_of_sub_terms_are_settled(found: Partition) -> None:
+    kinds = {table.links[number][2].kind for table, number in found.table_links()}
+    assert kinds <= {"proved", "certified"}
+    summary = found.summary()
+    assert summary["candidates"] == 8_640
+    assert summary["classes"] == found.count
+    assert summary["terms"] - summary["merges"] == found.count
+
+
+def test_another_seed_gives_the_same_classes(found: Partition) -> None:
+    again = partition(closed_space(), processes=1, seed=3)
+    audit.repair(again, seed=3)
+    assert again.count == found.count
+    # As sets: what an audit moves gets numbers at the end.
+    assert len(np.unique(np.stack([again.numbers, found.numbers]), axis=1).T) == found.count
+
+
+def test_two_processes_give_the_same_classes(found: Partition) -> None:
+    again, alone = (partition(closed_space(), processes=n) for n in (2, 1))
+    assert (again.numbers == alone.numbers).all()
+
+
+def test_saving_and_loading(found: Partition, tmp_path: Path) -> None:
+    path = save_partition(found, tmp_path / "closed.npz")
+    again = load_partition(path)
+    assert again.summary() == found.summary()
+    assert (again.numbers == found.numbers).all()
+    assert again.expression(1234) is found.expression(1234)
+    assert list(again.members(5)) == list(found.members(5))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UsageError, match="holds no partition"):
+        load_partition(path)
+    with pytest.raises(UsageError, match=r"\.npz"):
+        save_partition(found, tmp_path / "closed.pkl")
+
+
+def test_the_audit_finds_what_is_false_and_repairs_it(tmp_path: Path) -> None:
+    found = partition(closed_space(), processes=1)
+    points = audit.audit_points(4)
+    assert all(audit.check_point(found, values)[2] == [] for values in points)
+    # Two functions that differ, put into one class.
+    first, second = (found.class_of(t) for t in ("add(x, add(x, x))", "add(x, max(x, abs(x)))"))
+    count, moved = found.count, int((found.numbers == second).sum())
+    found.numbers[found.numbers == second] = first
+    compared, undecided, false = audit.check_point(found, {**points[0], "x": Fraction(-7, 3)})
+    assert compared == len(found.numbers) - count + 1
+    assert undecided < 0.01 * compared
+    assert len(false) == moved
+    assert audit.split_false(found, false) == moved
+    rows = [
+        found.row_of(found.space.index(t))
+        for t in ("add(x, max(x, abs(x)))", "max(add(x, abs(x)), x)")
+    ]
+    assert found.numbers[rows[0]] != first
+    assert found.numbers[rows[1]] != first
+    assert audit.check_point(found, {**points[0], "x": Fraction(-7, 3)})[2] == []
+    path = save_partition(found, tmp_path / "repaired.npz")
+    rounds = list(audit.audit(path, count=3, done=1))
+    assert [row[0] for row in rounds] == [1, 2]
+    assert all(row[3] == [] for row in rounds)
+
+
+def test_sub_terms_that_an_audit_told_apart_stay_apart() -> None:
+    plain = partition(closed_space(), processes=1)
+    table = plain.big
+    first, second, _ = table.links[0]
+    again = partition(closed_space(), processes=1, splits=[(table.place, first, second)])
+    assert len(again.big) >= len(plain.big)
+    assert again.counts.sum() == plain.counts.sum()
+
+
+def test_what_cannot_be_partitioned_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpaceError, match="shared"):
+        partition(SearchSpace(GRAMMAR, "closed", 2))
+    with pytest.raises(SpaceError, match="parentheses"):
+        partition(SearchSpace(UNBRACKETED, "unbracketed", 2, parameters="shared"))
+    monkeypatch.setattr("actsearch.equivalence.congruence.LARGEST", 1_000)
+    with pytest.raises(SpaceError, match="too many"):
+        partition(closed_space(), processes=1)
+
+
+def test_keys_are_close_for_equal_values_and_undefined_counts() -> None:
+    pool = batches.points(64, 0.05, 1.6)
+    assert len(pool) == 64
+    assert sorted(pool.x) == sorted(-x for x in pool.x)
+    assert sorted(pool.beta) == sorted(-b for b in pool.beta)
+    x = pool.leaves(np.float64)["x"]
+    with np.errstate(invalid="ignore"):
+        rows = np.concatenate([x * 3, x + x + x, np.sqrt(x), 0 * np.log(x), x * np.inf])
+    both = batches.keys(rows, pool.weights)
+    order, begins = batches.grouped(both[:, 0], both[:, 1])
+    groups = np.split(order, np.flatnonzero(begins)[1:])
+    assert sorted(sorted(group.tolist()) for group in groups) == [[0, 1], [2], [3], [4]]
