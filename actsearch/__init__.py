@@ -35,6 +35,7 @@ _PUBLIC = {
     "search": "actsearch.studies.study",
     "simplify": "actsearch.simplification",
     "space": "actsearch.grammar",
+    "table": "actsearch.tasks.tables",
     "task": "actsearch.tasks",
 }
 """Where each public name lives; `__all__` says the same for tools that only read."""
@@ -58,6 +59,7 @@ __all__ = [
     "search",
     "simplify",
     "space",
+    "table",
     "task",
 ]
 
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from actsearch.simplification import simplify
     from actsearch.studies.study import Study, search
     from actsearch.tasks import task
+    from actsearch.tasks.tables import table
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_show, _equal, _export, _space, _dedup, _search, _resume, _report, _compare):
         add(commands)
-    for add in (_list, _bench):
+    for add in (_list, _bench, _worker, _table):
         add(commands)
     return parser
 
@@ -143,7 +143,18 @@ def _dedup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--members", metavar="WHICH", help="list the class of an expression or of an index"
     )
-    parser.add_argument("--output", type=Path, metavar="PATH", help="save the classes in a file")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH",
+        help="save the classes in a file; a large space that is in it already is not grouped again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audit", type=_natural, default=0, metavar="N",
+        help="check N random merges, and N pairs that nearly collide, at fresh points",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=_positive, default=2, metavar="P",
+        help="for a space too large to be grouped name by name (default: 2)",
+    )  # fmt: skip
 
 
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +191,20 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--retest-seeds", type=_positive, default=5, metavar="N", help="seeds of the re-test"
     )
+    parser.add_argument(
+        "--store", metavar="URL",
+        help="keep the study in PostgreSQL: postgresql://user@host/database",
+    )  # fmt: skip
+    parser.add_argument(
+        "--executor", choices=("inline", "local", "shared"),
+        help="shared: `actsearch worker` processes train (default: local with --workers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=float, metavar="S", help="seconds for one training; then it fails"
+    )
+    parser.add_argument(
+        "--memory-limit", type=_positive, metavar="MB", help="for one training, on Linux"
+    )
 
 
 def _resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -194,6 +219,10 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("run_directory", type=Path, metavar="RUN")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")
+    parser.add_argument(
+        "--export", type=Path, action="append", default=[], metavar="FILE",
+        help="every child as a row of a *.csv, *.jsonl or *.parquet; may be repeated",
+    )  # fmt: skip
 
 
 def _compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -213,7 +242,33 @@ def _list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
-        commands, "bench", "benchmarks:bench", "measure here: actsearch bench queue|drivers …"
+        commands, "bench", "benchmarks:bench", "measure here: actsearch bench dedup|drivers|queue …"
     )
     parser.add_argument("name", metavar="NAME", help="which benchmark")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="bench NAME --help lists them")
+
+
+def _worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "worker", "studies:worker", "join a study (--executor shared) and train for it"
+    )
+    parser.add_argument("study", metavar="RUN", help="its run directory; with --store, its name")
+    parser.add_argument("--store", metavar="URL", help="the PostgreSQL database that it is kept in")
+
+
+def _table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    description = "tables of trained activation functions: show one, or train one"
+    parser = commands.add_parser("table", help=description, description=description)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = _command(
+        actions, "build", "tables:build", "train every class of a space; run it again to go on"
+    )
+    _space_arguments(build)
+    _task_arguments(build)
+    build.add_argument("--seeds", type=_positive, default=4, metavar="N")
+    build.add_argument("--sample", type=_positive, metavar="K", help="only K of the candidates")
+    build.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
+    build.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.json.xz")
+    show = _command(actions, "show", "tables:show", "what a table holds, and its best functions")
+    show.add_argument("table", help="the name of one that ships, or the path of a *.json.xz")
+    show.add_argument("--top", type=_natural, default=10, metavar="K")

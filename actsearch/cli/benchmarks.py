@@ -10,6 +10,7 @@ from actsearch.cli.console import emit
 from actsearch.grammar.errors import UsageError, did_you_mean
 
 BENCHES = {
+    "dedup": "actsearch.bench.dedup",
     "drivers": "actsearch.bench.drivers",
     "queue": "actsearch.bench.queue",
 }

@@ -47,6 +47,20 @@ def counting_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
+def growing_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a job whose size is known once it begins; yields its callback (done, total)."""
+    jobs: list[Any] = []
+    with _bar() as bar:
+
+        def update(done: int, total: int) -> None:
+            if not jobs:
+                jobs.append(_begin(bar, what, total))
+            bar.update(jobs[0], completed=done)
+
+        yield update
+
+
+@contextmanager
 def study_bar(arguments: argparse.Namespace) -> Iterator[Callable[[Progress], None]]:
     """A bar for each stage of a study, with the best so far; yields the study's callback.
 

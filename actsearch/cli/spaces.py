@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from actsearch.cli.console import columns, emit, note
@@ -12,9 +13,11 @@ from actsearch.grammar.errors import UsageError
 
 if TYPE_CHECKING:
     from actsearch.equivalence import EquivalenceClasses
+    from actsearch.equivalence.congruence import Partition
 
 _LARGEST_LIST = 10_000_000  # names; beyond it `--list` would fill a disk before anyone reads it
-_LARGEST_DEDUP = 200_000  # names that are grouped one by one
+_LARGEST_DEDUP = 20_000  # names that are grouped one by one
+_LISTED = 1_000  # members of a large class that are listed
 
 
 def show_space(arguments: argparse.Namespace) -> int:
@@ -65,27 +68,99 @@ def _list(arguments: argparse.Namespace, chosen: SearchSpace) -> int:
 def dedup(arguments: argparse.Namespace) -> int:
     """Group a space into classes of equal functions."""
     from actsearch.equivalence import deduplicate
+    from actsearch.equivalence.sampling import audit_classes
 
     chosen = space(arguments.space, units=arguments.units, parameters=arguments.parameters)
     if chosen.count() > _LARGEST_DEDUP:
-        raise UsageError(
-            f"{chosen.name} has {chosen.count():,} names; at most {_LARGEST_DEDUP:,} are grouped"
-        )
+        return _dedup_by_congruence(arguments, chosen)
     with counting_bar("grouping", chosen.count()) as advance:
         classes = deduplicate(chosen, arguments.level, progress=advance)
     summary = classes.summary()
-    text = columns([(_LABELS.get(key, key), str(value)) for key, value in summary.items()], "")
     if arguments.output is not None:
         note(f"classes: {classes.save(arguments.output)}")
+    if arguments.audit:
+        with counting_bar("auditing", 2 * arguments.audit) as advance:
+            summary |= audit_classes(classes, arguments.audit, progress=advance).to_dict()
+    text = _summary_text(summary)
     if arguments.members is not None:
         members = _members(classes, arguments.members)
         summary |= members
-        text += "\n\n" + "\n".join(
-            [f"class {members['class']}: {members['representative']}"]
-            + [f"  {name}" for name in members["members"]]
-        )
+        text += _members_text(members)
     emit(arguments, summary, text)
     return 0
+
+
+def _dedup_by_congruence(arguments: argparse.Namespace, chosen: SearchSpace) -> int:
+    """A space too large to be grouped name by name."""
+    from actsearch.equivalence.sampling import audit_rows
+
+    if arguments.parameters != "shared" or arguments.level != "function":
+        raise UsageError(
+            f"{chosen.name} has {chosen.count():,} names; more than {_LARGEST_DEDUP:,} are grouped "
+            "only with --parameters shared and at the level function"
+        )
+    found = _partition(arguments, chosen)
+    summary = found.summary()
+    if arguments.audit:
+        with counting_bar("auditing", arguments.audit) as advance:
+            summary |= audit_rows(found, arguments.audit, progress=advance).to_dict()
+    text = _summary_text(summary)
+    if arguments.members is not None:
+        which = arguments.members
+        number = found.class_of(int(which) if which.isdecimal() else which)
+        members = {
+            "class": number,
+            "representative": found.representative(number),
+            "count": int(found.counts[number]),
+            "members": [
+                chosen[index] for index in itertools.islice(found.members(number), _LISTED)
+            ],
+        }
+        summary |= members
+        text += _members_text(members)
+    emit(arguments, summary, text)
+    return 0
+
+
+def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
+    """The partition: the saved one of the same space if there is one, else a new one."""
+    from actsearch.equivalence.audit import settle_links
+    from actsearch.equivalence.congruence import partition
+    from actsearch.equivalence.partition_files import load_partition, save_partition
+
+    output = arguments.output
+    if output is not None and output.exists():
+        found = load_partition(output)
+        if found.space != chosen:
+            raise UsageError(f"{output} holds the classes of another space")
+        note(f"classes: {output}, of an earlier run")
+    else:
+        found = partition(chosen, arguments.processes, note)
+        if output is not None:
+            note(f"classes: {save_partition(found, output)}")
+    if arguments.audit and any(
+        table.links[number][2].kind == "unproved" for table, number in found.table_links()
+    ):
+        note("certifying the merges of sub-terms")
+        while false := settle_links(found, arguments.processes):
+            splits = set(found.builder.splits)
+            for place, number, _ in false:
+                first, second, _ = found.builder.table(place).links[number]
+                splits.add((place, first, second))
+            note(f"{len(false)} of them are false; partitioning again without these")
+            found = partition(chosen, arguments.processes, note, splits=splits)
+        if output is not None:
+            save_partition(found, output)
+    return found
+
+
+def _summary_text(summary: dict[str, Any]) -> str:
+    return columns([(_LABELS.get(key, key), str(value)) for key, value in summary.items()], "")
+
+
+def _members_text(members: dict[str, Any]) -> str:
+    lines = [f"class {members['class']}: {members['representative']}"]
+    return "\n\n" + "\n".join(lines + [f"  {name}" for name in members["members"]])
 
 
 _LABELS = {

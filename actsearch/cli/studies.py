@@ -32,6 +32,10 @@ def search(arguments: argparse.Namespace) -> int:
             retest=arguments.retest,
             retest_seeds=arguments.retest_seeds,
             device=arguments.device,
+            store=arguments.store,
+            executor=arguments.executor,
+            time_limit=arguments.time_limit,
+            memory_limit=arguments.memory_limit,
             progress=progress,
         )
     return _deliver(arguments, study)
@@ -47,15 +51,41 @@ def resume(arguments: argparse.Namespace) -> int:
     return _deliver(arguments, study)
 
 
+def worker(arguments: argparse.Namespace) -> int:
+    """Train for a study that another process drives, until it is finished."""
+    from pathlib import Path
+
+    from actsearch.studies.database import schema_name
+    from actsearch.studies.joining import work
+    from actsearch.studies.store import Store
+
+    def connected() -> Store:
+        if arguments.store is None:
+            return Store.open(Path(arguments.study))
+        return Store.join(arguments.store, schema_name(Path(arguments.study).name))
+
+    store, heart = connected(), connected()
+    note(f"training for {store.label}")
+    try:
+        count = work(store, heart)
+    finally:
+        store.close()
+        heart.close()
+    emit(arguments, {"study": store.label, "trained": count}, f"{count} trainings")
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     """Print the leaderboard of a study, finished or not, and write its report."""
-    from actsearch.report import write_report
+    from actsearch.report import export_study, write_report
     from actsearch.studies.study import Study
 
     study = Study.open(arguments.run_directory)
     path = write_report(study, arguments.output)
     _print_study(arguments, study)
     note(f"report: {path}")
+    for target in arguments.export:
+        note(f"export: {export_study(study, target)}")
     return 0
 
 

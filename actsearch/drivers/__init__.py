@@ -13,15 +13,17 @@ from actsearch.drivers.base import Driver, Space, SpaceExhausted
 from actsearch.drivers.evolution import Evolution
 from actsearch.drivers.exhaustive import Exhaustive
 from actsearch.drivers.ppo import PPO
+from actsearch.drivers.pqt import PriorityQueueTraining
 from actsearch.drivers.random_search import RandomSearch
 from actsearch.drivers.reinforce import Reinforce
+from actsearch.drivers.surrogate import Surrogate
 from actsearch.grammar.errors import UsageError, did_you_mean
 
 __all__ = ["DRIVERS", "Driver", "Space", "SpaceExhausted", "UnknownDriver", "driver"]
 
-DRIVERS: Mapping[str, type[Driver]] = {
-    kind.name: kind for kind in (Exhaustive, RandomSearch, Evolution, Reinforce, PPO)
-}
+_KINDS = (Exhaustive, RandomSearch, Evolution, Reinforce, PPO, PriorityQueueTraining, Surrogate)
+
+DRIVERS: Mapping[str, type[Driver]] = {kind.name: kind for kind in _KINDS}
 """Every driver by name."""
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from actsearch.grammar import Expression
+
 
 class Walk(Protocol):
     """One derivation in the making: a component is chosen at a time, where the grammar allows."""
@@ -50,6 +52,10 @@ class Space(Protocol):
 
     def count(self) -> int:
         """How many candidates the space has."""
+        ...
+
+    def expression(self, index: int) -> Expression:
+        """The function at a position."""
         ...
 
     def mutate(self, index: int, rng: random.Random) -> int:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actsearch.report.export import ExportError, export_rows, export_study
     from actsearch.report.figure import PlotError
     from actsearch.report.html import write_report
     from actsearch.report.leaderboard import leaderboard_rows, ranked
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from actsearch.report.text import render_leaderboard
 
 _HOME = {
+    "ExportError": "export",
     "PlotError": "figure",
+    "export_rows": "export",
+    "export_study": "export",
     "leaderboard_rows": "leaderboard",
     "plot_expression": "plots",
     "ranked": "leaderboard",
@@ -25,7 +29,10 @@ _HOME = {
 }
 
 __all__ = [
+    "ExportError",
     "PlotError",
+    "export_rows",
+    "export_study",
     "leaderboard_rows",
     "plot_expression",
     "ranked",

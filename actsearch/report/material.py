@@ -13,6 +13,7 @@ from typing import Any
 from actsearch.grammar import Apply, Expression, as_expression, named_activations
 from actsearch.report.leaderboard import Row, ranked
 from actsearch.report.palette import LineStyle, line_styles
+from actsearch.report.selection import corrected
 from actsearch.report.source import StudySource
 
 SHOWN = 12
@@ -67,11 +68,22 @@ class Material:
 
     @cached_property
     def ranking(self) -> list[Row]:
-        """The trained candidates by their reward in the search, with their number of duplicates."""
+        """The trained candidates by their reward in the search.
+
+        Each with its number of duplicates, and `corrected`: its reward without what selection adds
+        on average, None where there are too few rewards or the noise is not known.
+        """
         duplicates = Counter(trial["source"] for trial in self.trials)
         done = [t for t in self.trials if t["state"] == "done" and t["reward"] is not None]
         ordered = sorted(done, key=lambda t: (-t["reward"], t["number"]))
-        return [trial | {"duplicates": duplicates[trial["number"]]} for trial in ordered]
+        noise = (self.noise or 0.0) / self.config["seeds"] ** 0.5
+        found: Sequence[float | None] | None
+        found = corrected([trial["reward"] for trial in ordered], noise)
+        found = [None] * len(ordered) if found is None else found
+        return [
+            trial | {"duplicates": duplicates[trial["number"]], "corrected": value}
+            for trial, value in zip(ordered, found, strict=True)
+        ]
 
     @cached_property
     def shown(self) -> list[Row]:

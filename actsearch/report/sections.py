@@ -143,6 +143,7 @@ def search(material: Material) -> Section:
         "chart": chart,
         "baselines": [row for row in material.shown if row["kind"] == "baseline"],
         "ranking": material.ranking[:TOP],
+        "corrected": any(trial["corrected"] is not None for trial in material.ranking),
         "trials": material.trials[:LISTED],
         "left_out": max(0, len(material.trials) - LISTED),
         "noise": material.noise,

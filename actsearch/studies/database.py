@@ -16,7 +16,7 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.run_directory import (
@@ -144,9 +144,10 @@ class PostgreSQL:
     Args:
         url: of the database, `postgresql://user@host/database`.
         schema: `schema_name` of the study.
+        kept: keep connections open between transactions.
     """
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, schema: str, kept: bool = True) -> None:
         parsed = postgres_url(url)
         if re.fullmatch(r"actsearch_[a-z0-9_]{0,50}", schema) is None:
             raise NotAStudy(f"{schema!r} is not the schema of a study")
@@ -155,7 +156,10 @@ class PostgreSQL:
         options = f"-c search_path={schema} -c synchronous_commit=on"
         with _driver_is_there():
             self._engine = create_engine(
-                parsed, connect_args={"options": options}, pool_pre_ping=True
+                parsed,
+                connect_args={"options": options},
+                pool_pre_ping=kept,
+                poolclass=QueuePool if kept else NullPool,
             )
         self._holder: Connection | None = None
 

@@ -44,7 +44,7 @@ class TaskSpec:
         from actsearch.tasks import TaskError, task
 
         module, colon, attribute = self.name.partition(":")
-        if not colon:
+        if not colon or module == "table":
             return task(self.name, **self.options)
         try:
             factory = getattr(importlib.import_module(module), attribute)

@@ -18,6 +18,7 @@ from actsearch.grammar import Expression, parse
 from actsearch.studies.records import Trial
 from actsearch.studies.run_directory import StudyError
 from actsearch.studies.screening import EquivalenceIndex, exclusion
+from actsearch.studies.shared_queue import SharedQueue
 from actsearch.studies.store import Store
 from actsearch.studies.training_queue import TrainingQueue
 
@@ -53,7 +54,7 @@ class SearchLoop:
         driver: Driver,
         candidate: Callable[[int], Expression],
         index: EquivalenceIndex | None,
-        queue: TrainingQueue,
+        queue: TrainingQueue | SharedQueue,
         trials: int,
         window: int,
         seeds: Sequence[int],

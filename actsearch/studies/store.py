@@ -63,7 +63,7 @@ class Store:
                 connection.execute(tables.ADD_FACT, fact)
             return cls.open(run)
         database = PostgreSQL(url, schema_name(run.resolve().name))
-        with database.writing() as connection:
+        with _closed_on_error(database), database.writing() as connection:
             database.create(connection)
             connection.execute(tables.ADD_FACT, fact)
             _write_pointer(run / POINTER, {"url": url, "schema": database.schema})
@@ -78,27 +78,29 @@ class Store:
         """
         if (run / POINTER).exists():
             where = _read_pointer(run / POINTER)
-            reader = cls.join(where["url"], where["schema"])
+            reader = cls.join(where["url"], where["schema"], kept=writable)
         else:
             path = check(run)
             reader = cls(SQLite(path, writable=False))
-        reader.trials()
-        for stage in STAGES:
-            reader.trainings(stage)
+        with _closed_on_error(reader):
+            reader.trials()
+            for stage in STAGES:
+                reader.trainings(stage)
         if not writable or isinstance(reader._database, PostgreSQL):
             return reader
         reader.close()
         return cls(SQLite(path, writable=True))
 
     @classmethod
-    def join(cls, url: str, schema: str) -> Store:
+    def join(cls, url: str, schema: str, kept: bool = True) -> Store:
         """The study in a schema of a PostgreSQL database.
 
         Raises:
             NotAStudy, WrongVersion: there is none, or none of this version.
         """
-        database = PostgreSQL(url, schema)
-        database.check()
+        database = PostgreSQL(url, schema, kept)
+        with _closed_on_error(database):
+            database.check()
         return cls(database)
 
     def hold(self) -> None:
@@ -377,6 +379,15 @@ class Store:
     def _writing(self) -> Iterator[Connection]:
         with self._database.writing() as connection:
             yield connection
+
+
+@contextmanager
+def _closed_on_error(opened: Store | SQLite | PostgreSQL) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _training(row: Mapping[str, Any]) -> Training:

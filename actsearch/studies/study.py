@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -19,15 +20,19 @@ from typing import Any
 from actsearch.drivers import driver as make_driver
 from actsearch.grammar import SearchSpace, as_expression
 from actsearch.grammar import space as make_space
-from actsearch.grammar.errors import UsageError
+from actsearch.grammar.errors import UsageError, did_you_mean
 from actsearch.studies import protocol
+from actsearch.studies.jobs import NO_LIMITS, Limits
 from actsearch.studies.records import Training, Trial
 from actsearch.studies.run_directory import exclusive, new_run, refuse_existing
 from actsearch.studies.screening import EXCLUSIONS, check_exclusions
 from actsearch.studies.store import Store
 from actsearch.studies.study_run import Progress, StudyRun, task_spec
+from actsearch.tasks import SPLITS
 
 __all__ = ["Progress", "Study", "search"]
+
+EXECUTORS = ("inline", "local", "shared")
 
 WINDOW = 8
 """Trials that may be in training at a time. It is part of what a search is (a driver learns of a
@@ -55,6 +60,10 @@ def search(
     deduplicate: bool = True,
     exclude: Collection[str] = EXCLUSIONS,
     device: str = "auto",
+    store: str | None = None,
+    executor: str | None = None,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Study:
     """Search a space for activation functions, compare with baselines, re-test the best.
@@ -79,6 +88,11 @@ def search(
         deduplicate: candidates that are proved to be the same function reuse its reward.
         exclude: "constant" and "undefined" candidates (on part of [-5, 5]) are not trained.
         device: "auto" or a torch device.
+        store: URL of a PostgreSQL database to keep the study in; in `run` where it is None.
+        executor: "inline", "local" or "shared" (`actsearch worker` processes, on any host, train);
+            by the number of workers where it is None.
+        time_limit: seconds that a training may take; it counts as failed when it takes longer.
+        memory_limit: MB that a training may allocate (Linux).
         progress: called when a stage begins and with each result.
 
     Returns:
@@ -101,6 +115,16 @@ def search(
     if isinstance(space, SearchSpace) and units is not None:
         raise UsageError("units are chosen when a space is made: space(name, units)")
     check_exclusions(exclude)
+    kind = executor or ("local" if workers else "inline")
+    if kind not in EXECUTORS:
+        hint = did_you_mean(kind, EXECUTORS)
+        raise UsageError(f"no executor {kind!r}; there are {', '.join(EXECUTORS)}{hint}")
+    if kind != "shared" and (kind == "local") != (workers > 0):
+        raise UsageError(f"the executor {kind!r} and {workers} workers do not go together")
+    limits = Limits(time_limit, memory_limit)
+    limits.check()
+    if limits != NO_LIMITS and kind != "local":
+        raise UsageError("limits on time and memory need worker processes: --workers 1 or more")
     for text in baselines:
         as_expression(text)
     searched = space if isinstance(space, SearchSpace) else make_space(space, units)
@@ -117,6 +141,9 @@ def search(
         "driver": {"name": driver, "options": dict(driver_options or {})},
         "trials": trials,
         "workers": workers,
+        "executor": kind,
+        "time_limit": time_limit,
+        "memory_limit": memory_limit,
         "seed": seed,
         "seeds": seeds,
         "window": window,
@@ -127,13 +154,15 @@ def search(
         "deduplicate": deduplicate,
         "exclude": sorted(exclude),
         "device": device,
-        "versions": _versions(),
+        "versions": library_versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     make_driver(driver, searched, seed, **dict(driver_options or {}))
-    task_spec(config).make()
+    splits = getattr(task_spec(config).make(), "splits", SPLITS)
+    if retest and "test" not in splits:
+        raise UsageError(f"the task {task} has no test split for a re-test: say retest=0")
     if run is None:
-        stem = f"{searched.name}-{task.replace(':', '-')}-{driver}"
+        stem = f"{searched.name}-{_file_name(task)}-{driver}"
         folder = new_run(Path("runs"), stem)
     else:
         folder = Path(run)
@@ -141,7 +170,7 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder):
         refuse_existing(folder)
-        Store.create(folder, config).close()
+        Store.create(folder, config, store).close()
     return Study.resume(folder, progress=progress)
 
 
@@ -294,7 +323,11 @@ class Study:
         }
 
 
-def _versions() -> dict[str, str]:
+def _file_name(task: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", task.removesuffix(".json.xz")).strip("-")
+
+
+def library_versions() -> dict[str, str]:
     """Of what decides the results."""
     names = ("torch", "numpy", "sympy")
     found = {name: metadata.version(name) for name in names}

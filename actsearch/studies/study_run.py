@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from actsearch.drivers import driver as make_driver
 from actsearch.grammar import SearchSpace
 from actsearch.studies import protocol
 from actsearch.studies.executors import executor
-from actsearch.studies.jobs import TaskSpec
+from actsearch.studies.jobs import Limits, TaskSpec
 from actsearch.studies.records import STAGES, Training, Trial
+from actsearch.studies.run_directory import StudyError
 from actsearch.studies.screening import EquivalenceIndex
 from actsearch.studies.search_loop import SearchLoop
+from actsearch.studies.shared_queue import SharedQueue
 from actsearch.studies.store import Store
 from actsearch.studies.training_queue import TrainingQueue
+
+Queue = TrainingQueue | SharedQueue
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,26 @@ class StudyRun:
 
     def finish(self) -> None:
         """Baselines, search, re-test; each stage takes up what is recorded of it."""
-        self._release()
-        with executor(task_spec(self._config), self._workers) as engine:
-            queue = TrainingQueue(self._store, engine, self._finished)
-            try:
-                self._train("baseline", "baselines", queue)
-                self._search(queue)
-                if self._config["retest"]:
-                    self._train("retest", "retest", queue)
-            except BaseException:
-                self._release()
-                raise
+        self._store.hold()
+        if self._config["executor"] == "shared":
+            self._stages(SharedQueue(self._store, self._finished))
+        else:
+            self._release()
+            limits = Limits(self._config["time_limit"], self._config["memory_limit"])
+            with executor(task_spec(self._config), self._workers, limits) as engine:
+                try:
+                    self._stages(TrainingQueue(self._store, engine, self._finished))
+                except BaseException:
+                    with suppress(StudyError):  # whoever resumes does the same
+                        self._release()
+                    raise
         self._store.set("status", "finished")
+
+    def _stages(self, queue: Queue) -> None:
+        self._train("baseline", "baselines", queue)
+        self._search(queue)
+        if self._config["retest"]:
+            self._train("retest", "retest", queue)
 
     def _release(self) -> None:
         """Nothing is in training when work begins, nor after it has been broken off."""
@@ -94,7 +107,7 @@ class StudyRun:
                 if training.state == "running":
                     self._store.release(training, training.lease)
 
-    def _train(self, stage: str, shown: str, queue: TrainingQueue) -> None:
+    def _train(self, stage: str, shown: str, queue: Queue) -> None:
         """A stage whose trainings are known when it begins."""
         trainings = self._store.trainings(stage)
         if not trainings:
@@ -108,7 +121,7 @@ class StudyRun:
         queue.put(trainings)
         queue.wait_for(trainings)
 
-    def _search(self, queue: TrainingQueue) -> None:
+    def _search(self, queue: Queue) -> None:
         config = self._config
         space = _space(config)
         driver = config["driver"]

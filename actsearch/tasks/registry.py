@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from actsearch.grammar.errors import did_you_mean
 from actsearch.tasks import data, image_files
@@ -114,12 +114,17 @@ def task(name: str, **options: Any) -> Task:
     """The task of that name.
 
     Args:
-        name: a key of `TASKS`.
+        name: a key of `TASKS`, or "table:" and the name or path of a table.
         **options: fields of `Recipe`, and `path=` for the tasks that read the user's files.
 
     Raises:
         TaskError: an unknown name or option (the nearest known one is proposed), a missing path.
     """
+    if name.startswith("table:"):
+        from actsearch.tasks.tables import TableTask
+
+        check_options(options, ())
+        return cast("Task", TableTask(name.removeprefix("table:")))  # it has Task's `train`
     if name not in TASKS:
         hint = did_you_mean(str(name), TASKS)
         raise TaskError(f"no task {name!r}; the tasks are {', '.join(TASKS)}{hint}")

@@ -32,6 +32,8 @@ class SyntheticTask:
         delay: seconds a training takes.
         fatal: a training whose expression contains this text kills its process.
         broken: one whose expression contains this text raises an exception.
+        hangs: one whose expression contains this text never ends.
+        hoards: one whose expression contains this text allocates memory until there is no more.
         unusable: the task cannot be made at all.
         prints: print to stdout, as a careless task may.
     """
@@ -44,6 +46,8 @@ class SyntheticTask:
         delay: float = 0.0,
         fatal: str = "",
         broken: str = "",
+        hangs: str = "",
+        hoards: str = "",
         unusable: bool = False,
         prints: bool = False,
     ) -> None:
@@ -53,6 +57,8 @@ class SyntheticTask:
         self.delay = delay
         self.fatal = fatal
         self.broken = broken
+        self.hangs = hangs
+        self.hoards = hoards
         self.prints = prints
 
     def train(self, expression: Any, seed: int, split: str, device: str) -> ChildResult:
@@ -64,6 +70,11 @@ class SyntheticTask:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.broken and self.broken in expression:
             raise ArithmeticError(f"cannot train {expression}\nand a second line")
+        while self.hangs and self.hangs in expression:
+            time.sleep(1)
+        hoard = []
+        while self.hoards and self.hoards in expression:
+            hoard.append(bytearray(10_000_000))
         with np.errstate(all="ignore"):
             values = evaluate_numpy(as_expression(expression), {"x": GRID})
             target = evaluate_numpy(parse(TARGET), {"x": GRID})

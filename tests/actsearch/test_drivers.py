@@ -19,6 +19,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evolution": {"population": 10, "tournament": 3},
     "reinforce": {"batch": 5, "hidden": 8},
     "ppo": {"batch": 5, "hidden": 8, "epochs": 2},
+    "pqt": {"batch": 5, "hidden": 8},
+    "surrogate": {"initial": 5, "batch": 2, "pool": 32},
 }
 TINY = """
 start: unit
@@ -169,7 +171,7 @@ def test_larger_spaces_than_64_bits(name: str) -> None:
 @every_driver
 def test_a_space_of_one(name: str) -> None:
     single = SearchSpace('start: "x" -> identity', "single")
-    if name in ("reinforce", "ppo"):
+    if name in ("reinforce", "ppo", "pqt"):
         with pytest.raises(UsageError, match="nothing to choose"):
             make(name, single)
         return

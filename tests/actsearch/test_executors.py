@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from actsearch.grammar.errors import UsageError
-from actsearch.studies.executors import Executor, ExecutorError, Inline, Local, Report, executor
+from actsearch.studies.executors import Executor, ExecutorError, Inline, Report, executor
 from actsearch.studies.jobs import Job, TaskSpec
+from actsearch.studies.local import Local
 from tests.actsearch.synthetic_task import NAME, SyntheticTask, read_log
 
 JOBS = [Job(n, 1, f"x + {n}", 7, "validation") for n in range(8)]
@@ -23,8 +24,8 @@ def run_all(engine: Executor, jobs: list[Job]) -> list[Report]:
     """Everything once; jobs whose worker was lost are not given again."""
     waiting, reports = list(reversed(jobs)), []
     while len(reports) < len(jobs):
-        while waiting and (worker := engine.free()) is not None:
-            engine.submit(waiting.pop(), worker)
+        while waiting and (free := engine.free()):
+            engine.submit(waiting.pop(), free[0])
         reports.extend(engine.wait())
     return sorted(reports, key=lambda report: report.job.id)
 
@@ -126,9 +127,7 @@ def test_real_tasks_train_on_one_thread_with_equal_results() -> None:
 def test_interrupts_do_not_reach_workers(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with executor(TaskSpec(NAME, {"log": str(log), "delay": 0.1}), 1) as engine:
-        for job in JOBS[:2]:
-            worker = engine.free()
-            assert worker is not None
+        for job, worker in zip(JOBS, engine.free(), strict=False):
             engine.submit(job, worker)
         reports = engine.wait()
         (process,) = {process for _, process, _ in read_log(log)}
@@ -148,7 +147,7 @@ from actsearch.studies.jobs import Job, TaskSpec
 spec = TaskSpec({NAME!r}, {{"log": {str(log)!r}, "delay": 600}})
 with executor(spec, 2) as engine:
     for number in range(4):
-        engine.submit(Job(number, 1, "x", 1, "validation"), engine.free())
+        engine.submit(Job(number, 1, "x", 1, "validation"), engine.free()[0])
     engine.wait()
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:

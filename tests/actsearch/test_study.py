@@ -18,8 +18,8 @@ from actsearch.grammar import ExpressionError, SearchSpace, SpaceError, space
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import ExecutorError
 from actsearch.studies.protocol import compare, row, standard_error, training_seeds
-from actsearch.studies.run_directory import NotAStudy, RunExists, StudyIsRunning, exclusive
 from actsearch.studies.records import Training
+from actsearch.studies.run_directory import NotAStudy, RunExists, StudyIsRunning, exclusive
 from actsearch.studies.study import Progress, Study, search
 from actsearch.tasks import TaskError
 from tests.actsearch.synthetic_task import NAME, read_log

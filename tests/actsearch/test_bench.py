@@ -1,0 +1,114 @@
+"""The benchmarks: their arithmetic against simulation, and the rows that they print."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from actsearch.bench.drivers import Problem, _bootstrap, _median, _wilson, play
+from actsearch.cli import main
+from actsearch.drivers import driver
+from actsearch.grammar import SearchSpace
+from actsearch.tasks.tables import Table
+
+TINY = """
+start: unit
+unit: "max(" unary ", " unary ")" -> max | "mul(" unary ", " unary ")" -> mul
+unary: "x" -> identity | "sin(x)" -> sin | "cos(x)" -> cos | "exp(x)" -> exp
+"""
+
+
+@pytest.fixture
+def tiny() -> SearchSpace:
+    return SearchSpace(TINY, "tiny")
+
+
+@pytest.fixture
+def made(tiny: SearchSpace) -> Table:
+    """Thirty-two candidates; two are one class, one is excluded, one failed from a seed."""
+    rng = random.Random(0)
+    classes = [0, 0, -1, *range(1, 30)]
+    metrics: list[tuple[float | None, ...]]
+    metrics = [tuple(rng.random() for _ in range(4)) for _ in range(30)]
+    metrics[5] = (0.99, None, 0.99, 0.99)
+    candidates = tuple(str(tiny.expression(k)) for k in range(tiny.count()))
+    losses = tuple((1.0,) * 4 for _ in metrics)
+    return Table("tiny", candidates, tuple(classes), {2: "-"}, (0, 1, 2, 3), tuple(metrics), losses)
+
+
+def test_the_floor_is_the_median_of_random_search(made: Table) -> None:
+    """By 20,000 simulated orders; random search itself comes to it, too."""
+    problem = Problem(made, 3)
+    rng = random.Random(1)
+    firsts = []
+    for _ in range(20_000):
+        order = rng.sample(range(len(made)), len(made))
+        firsts.append(next(k for k, number in enumerate(order, 1) if number in problem.targets))
+    firsts.sort()
+    floor = problem.floor()
+    assert sum(first <= floor for first in firsts) >= 0.49 * len(firsts)
+    assert sum(first <= floor - 1 for first in firsts) < 0.51 * len(firsts)
+
+
+def test_a_run_counts_evaluations_and_not_proposals(tiny: SearchSpace, made: Table) -> None:
+    problem = Problem(made, 1)
+    run = play(driver("exhaustive", tiny), problem, 0, 100, 4)
+    assert sum(run.new) == len(run.regrets) == 30
+    assert [k for k, new in enumerate(run.new) if not new] == [1, 2]
+    (target,) = problem.targets
+    assert run.hit == target + 1
+    assert target != 5, "a class that failed from a seed is no target"
+    assert all(regret >= 0 for regret in run.regrets)
+
+
+def test_a_run_reads_one_seed_a_query(made: Table) -> None:
+    problem = Problem(made, 1)
+    for number in range(len(made)):
+        read = {problem.reward(number, seed) for seed in range(60)}
+        assert read == set(made.metrics[number])
+        assert problem.reward(number, 7) == problem.reward(number, 7)
+
+
+def test_intervals() -> None:
+    low, high = _wilson(30, 30)
+    assert (low, high) == pytest.approx((0.8865, 1.0), abs=1e-4)
+    assert _wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert _median([3, 1, 2]) == 2
+    assert _median([math.inf, 1, 2, 4]) == 3
+    values = random.Random(0).choices(range(100), k=30)
+    low, high = _bootstrap(values)
+    assert low < _median(values) < high
+
+
+def test_bench_drivers_prints_its_rows(
+    made: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.save(tmp_path / "tiny.json.xz")
+    (tmp_path / "tiny.lark").write_text(TINY)
+    words = ["bench", "drivers", "--table", str(tmp_path / "tiny.json.xz"), "--units", "1"]
+    words += ["--space", str(tmp_path / "tiny.lark"), "--seeds", "5", "--evaluations", "20"]
+    assert main([*words, "--driver", "random", "--driver", "evolution", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["case"] for row in rows] == ["random", "evolution"]
+    assert all({"ours", "floor", "ratio", "hits", "new"} <= row.keys() for row in rows)
+    assert main([*words, "--driver", "random"]) == 0
+    assert capsys.readouterr().out.startswith("case")
+    assert main(["bench", "drivers", "--table", str(tmp_path / "tiny.json.xz")]) == 2
+    assert main(["bench", "driver"]) == 2
+    assert "did you mean 'drivers'" in capsys.readouterr().err
+
+
+def test_bench_queue_counts_what_is_on_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "queue", "--pairs", "20", "--folder", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["case"].split(",")[1] for row in rows} == {
+        f" {batch} a transaction" for batch in (1, 8, 64)
+    }
+    assert all(row["ours"] > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == []
