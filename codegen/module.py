@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from actsearch.codegen.programs import program
 from actsearch.codegen.sources import retain
-from actsearch.codegen.targets import best_target, target
+from actsearch.codegen.targets import PRECISIONS, build_best, check_precision, target
 from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import reserved_names
 from actsearch.grammar.expression import Expression, Parameter
@@ -31,13 +31,15 @@ class Activation(nn.Module):
 
     Attributes:
         expression: the activation.
-        backend: the name of the target that computes it.
+        chosen: the backend that was asked for.
+        backend: the name of the target that computes it on the CPU.
         parameters_config: for each parameter attribute its declaration (initial value, scope,
             dimension, learning-rate multiplier). An attribute has the parameter's name, with an
             underscore where the name is taken: `lambda_`, `training_`.
         num_parameters: size of the per-channel parameters.
         split_dimension: where a gated activation halves a single tensor.
         inplace: accepted for compatibility; the input, which the gradient needs, is never changed.
+        precision: "accurate" or "fast"; targets that have one precision only ignore it.
 
     Raises:
         TypeError: at a call, for a tensor of integers, booleans or complex numbers.
@@ -56,10 +58,12 @@ class Activation(nn.Module):
         dtype: torch.dtype | None = None,
         inplace: bool = False,
         split_dimension: int = -1,
+        precision: str = PRECISIONS[0],
     ) -> None:
         super().__init__()
         self.expression = as_expression(expression)
-        self.backend = best_target().name if backend == "auto" else target(backend).name
+        self.chosen = backend
+        self.precision = check_precision(precision)
         if num_parameters < 1:
             raise ValueError(f"num_parameters is at least 1, not {num_parameters}")
         self.num_parameters = num_parameters
@@ -78,7 +82,13 @@ class Activation(nn.Module):
         compiled = program(self.expression)
         self._gated = len(compiled.inputs) == 2
         self._names = tuple(self.parameters_config)
-        self._function = target(self.backend).build(compiled)
+        if self.chosen == "auto":
+            row, self._function = build_best(compiled, self.precision)
+        else:
+            row = target(self.chosen)
+            self._function = row.build(compiled, self.precision)
+        self.backend = row.name
+        self._elsewhere: dict[str, Callable[..., Any]] = {}
         retain(self._function, self)
 
     def reset_parameters(self) -> None:
@@ -89,14 +99,29 @@ class Activation(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """The activation of every element."""
+        function = self._function if x.is_cpu else self._on(x.device.type)
         parameters = [getattr(self, name) for name in self._names]
         if self._gated:
             if gate is None:
                 x, gate = _halves(x, self.split_dimension)
-            return self._function(x, gate, *parameters)  # type: ignore[no-any-return]
+            return function(x, gate, *parameters)  # type: ignore[no-any-return]
         if gate is not None:
             raise TypeError(f"{self.expression} takes one tensor; a gate was given")
-        return self._function(x, *parameters)  # type: ignore[no-any-return]
+        return function(x, *parameters)  # type: ignore[no-any-return]
+
+    def _on(self, device: str) -> Callable[..., Any]:
+        """The function for tensors of another device; chosen anew where the user left it open."""
+        row = target(self.backend)
+        if row.computes_on(device):
+            return self._function
+        if self.chosen != "auto":
+            raise ValueError(f"the backend {row.name!r} does not compute on {device}")
+        if device not in self._elsewhere:
+            self._elsewhere[device] = build_best(program(self.expression), self.precision, device)[
+                1
+            ]
+            retain(self._elsewhere[device], self)
+        return self._elsewhere[device]
 
     @property
     def direct_gradients(self) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None:
@@ -128,7 +153,7 @@ class Activation(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_function"]  # built again from the expression
+        del state["_function"], state["_elsewhere"]  # built again from the expression
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -144,6 +169,7 @@ def compile(
     dtype: torch.dtype | None = None,
     inplace: bool = False,
     split_dimension: int = -1,
+    precision: str = PRECISIONS[0],
 ) -> Activation:
     """A module that computes an activation, with exact gradients for it and its parameters.
 
@@ -155,12 +181,16 @@ def compile(
         dtype: their type; torch's default where it is None.
         inplace: accepted as torch.nn's activations do; the input is never changed.
         split_dimension: where a gated activation halves its input when it is given one tensor.
+        precision: "accurate" (a few units in the last place of float32, measured when it is built)
+            or "fast" (float32 arithmetic wherever that is not far off).
 
     Raises:
         ExpressionError: the text is no expression.
         UnknownTarget: there is no such backend; the message names the nearest.
     """
-    return Activation(expression, backend, num_parameters, device, dtype, inplace, split_dimension)
+    return Activation(
+        expression, backend, num_parameters, device, dtype, inplace, split_dimension, precision
+    )
 
 
 def parameter_groups(
@@ -205,4 +235,5 @@ def _halves(x: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-_RESERVED = reserved_names() | set(dir(Activation)) | {"_function", "_gated", "_names"}
+_RESERVED = reserved_names() | set(dir(Activation))
+_RESERVED |= {"chosen", "precision", "_function", "_elsewhere", "_gated", "_names"}

@@ -111,7 +111,7 @@ class Program:
         value: the same function in stable form, from which the gradients are derived.
         inputs: "x", or "x" and "gate".
         parameters: the trainable parameters.
-        forward, backward, double_backward: the routines.
+        forward, backward: the routines; `double_backward` is derived when it is asked for.
     """
 
     expression: Expression
@@ -120,7 +120,18 @@ class Program:
     parameters: tuple[Parameter, ...]
     forward: Routine
     backward: Routine
-    double_backward: Routine
+
+    @cached_property
+    def double_backward(self) -> Routine:
+        """The third routine; it takes longest to derive, and few programs need it."""
+        variables = self.variables
+        weights = [weight(variable) for variable in variables]
+        weighted: Expression = ZERO
+        for slope, factor in zip(_slopes(self.value, variables), weights, strict=True):
+            weighted = CLEAN.build("add", weighted, CLEAN.build("mul", slope, factor))
+        seconds = prepared(differentiate(weighted, (DY, *variables)))
+        outputs = (DY.name, *(variable.name for variable in variables))
+        return Routine("double_backward", (*weights, DY, *variables), outputs, tuple(seconds))
 
     @property
     def variables(self) -> tuple[Input | Parameter, ...]:
@@ -146,25 +157,21 @@ def program(expression: Expression) -> Program:
     inputs = (Input("x"), Input("gate")) if "gate" in names else (Input("x"),)
     parameters = expression.parameters
     variables: tuple[Input | Parameter, ...] = (*inputs, *parameters)
-    slopes = [CLEAN.build("mul", d, DY) for d in differentiate(value, variables)]
-    weights = [weight(variable) for variable in variables]
-    weighted: Expression = ZERO
-    for slope, factor in zip(slopes, weights, strict=True):
-        weighted = CLEAN.build("add", weighted, CLEAN.build("mul", slope, factor))
-    seconds = differentiate(weighted, (DY, *variables))
+    y, *slopes = prepared([value, *_slopes(value, variables)])
     outputs = tuple(variable.name for variable in variables)
-
-    y, *rest = prepared([value, *slopes, *seconds])
-    first, second = rest[: len(slopes)], rest[len(slopes) :]
     return Program(
         expression,
         value,
         inputs,
         parameters,
         Routine("forward", variables, ("y",), (y,)),
-        Routine("backward", (DY, *variables), outputs, tuple(first)),
-        Routine("double_backward", (*weights, DY, *variables), (DY.name, *outputs), tuple(second)),
+        Routine("backward", (DY, *variables), outputs, tuple(slopes)),
     )
+
+
+def _slopes(value: Expression, variables: Sequence[Expression]) -> list[Expression]:
+    """The gradient for each variable, from that for y, as the chain rule gives it."""
+    return [CLEAN.build("mul", slope, DY) for slope in differentiate(value, variables)]
 
 
 def prepared(expressions: Sequence[Expression]) -> list[Expression]:

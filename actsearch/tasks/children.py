@@ -45,7 +45,9 @@ class Generated:
     def __call__(self, channels: int) -> nn.Module:
         from actsearch.codegen import compile
 
-        return compile(self.expression, num_parameters=channels, split_dimension=1)
+        return compile(
+            self.expression, num_parameters=channels, split_dimension=1, precision="fast"
+        )
 
 
 class MLP(nn.Module):

@@ -5,13 +5,15 @@ A target joins by adding a row to `TARGETS`. Rows name their module, which is im
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actsearch.grammar.errors import UsageError, did_you_mean
+from actsearch.grammar.errors import ActSearchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from actsearch.codegen.programs import Program
@@ -21,6 +23,14 @@ class UnknownTarget(UsageError):
     """A target that is not in the table; the message names the nearest one."""
 
 
+PRECISIONS = ("accurate", "fast")
+"""accurate: a few units in the last place; fast: float32 arithmetic wherever it is not far off."""
+
+
+class BuildError(ActSearchError):
+    """A target cannot be built on this machine, as for want of a compiler; the message says why."""
+
+
 @dataclass(frozen=True)
 class Target:
     """One kind of code.
@@ -28,10 +38,12 @@ class Target:
     Its module has these functions:
 
         source(program) -> str             the code, as a self-contained file
-        build(program) -> callable         f(*inputs, *parameters), differentiable; modules run it
+        build(program, precision) -> callable
+                                           f(*inputs, *parameters), differentiable; modules run it
         write(program, path, num_parameters) -> None
                                            the exported file, that runs without ActSearch
         available() -> bool                whether this machine can run it
+        fits(program) -> bool              whether it takes programs of that size; where it has one
 
     Attributes:
         name: what users call it.
@@ -48,6 +60,11 @@ class Target:
     suffix: str
     description: str
     capabilities: frozenset[str]
+    devices: frozenset[str] = frozenset()
+
+    def computes_on(self, device: str) -> bool:
+        """Whether it takes tensors of a type of device, such as "cpu" or "cuda"."""
+        return not self.devices or device in self.devices
 
     def _function(self, name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = getattr(import_module(self.module), name)
@@ -58,14 +75,19 @@ class Target:
         text: str = self._function("source")(program)
         return text
 
-    def build(self, program: Program) -> Callable[..., Any]:
+    def build(self, program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any]:
         """A differentiable function of the inputs and the parameters."""
-        function: Callable[..., Any] = self._function("build")(program)
+        function: Callable[..., Any] = self._function("build")(program, precision)
         return function
 
     def write(self, program: Program, path: Path, num_parameters: int = 1) -> None:
         """Write the exported file, with per-channel parameters of that size if it holds any."""
         self._function("write")(program, path, num_parameters)
+
+    def fits(self, program: Program) -> bool:
+        """Whether the target takes programs of that size."""
+        limit = getattr(import_module(self.module), "fits", None)
+        return limit is None or bool(limit(program))
 
     def available(self) -> bool:
         """Whether this machine can run the target."""
@@ -89,11 +111,33 @@ TARGETS: Mapping[str, Target] = {
             "a scripted module of ATen operators, for processes without Python",
             frozenset({"double backward", "meta"}),
         ),
+        Target(
+            "cpu",
+            "actsearch.codegen.targets.cpu",
+            ".c",
+            "vectorised C, called through one C++ operator that is built once for a machine",
+            frozenset(
+                {"double backward", "functorch", "torch.compile", "export", "meta", "operator"}
+            ),
+            frozenset({"cpu", "meta"}),
+        ),
     )
 }
 
-PREFERENCE = ("torch",)
+PREFERENCE = ("cpu", "torch")
 """What `backend="auto"` tries, best first; the last one always works."""
+
+
+def check_precision(name: str) -> str:
+    """The name of a precision, if it is one.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in PRECISIONS:
+        listed = " or ".join(PRECISIONS)
+        raise UsageError(f"precision is {listed}, not {name!r}")
+    return name
 
 
 def target(name: str) -> Target:
@@ -113,3 +157,25 @@ def target(name: str) -> Target:
 def best_target() -> Target:
     """The first target in order of preference that this machine can run."""
     return next(TARGETS[name] for name in PREFERENCE if TARGETS[name].available())
+
+
+def build_best(
+    program: Program, precision: str, device: str = "cpu"
+) -> tuple[Target, Callable[..., Any]]:
+    """The first target in order of preference that a program can be built for, and the function.
+
+    Warns, once for each reason, where a target that the device could use cannot be built.
+    """
+    for name in PREFERENCE:
+        row = TARGETS[name]
+        if row.computes_on(device) and row.fits(program):
+            try:
+                return row, row.build(program, precision)
+            except BuildError as error:
+                _warn(f"activations are computed by plain PyTorch, which is slower: {error}")
+    raise AssertionError("the last target always works")
+
+
+@cache
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)

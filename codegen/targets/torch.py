@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 from actsearch.codegen.gradients import gradient
 from actsearch.codegen.programs import DY, Program, Routine, weight
 from actsearch.codegen.sources import load
+from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.base import PRODUCT, Code, Function, Renderer, unused, variable_names
 from actsearch.grammar.expression import Input, Parameter
 
@@ -213,7 +214,7 @@ def source(program: Program) -> str:
     return Source(program).text()
 
 
-def build(program: Program) -> Callable[..., Any]:
+def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any]:
     """The differentiable function of the inputs and the parameters, from the same source."""
     module = load(source(program))
     function: Any = module.activation

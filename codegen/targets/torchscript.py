@@ -23,6 +23,7 @@ from typing import Any
 from actsearch.codegen.gradients import differentiate
 from actsearch.codegen.programs import Program, Routine, prepared
 from actsearch.codegen.sources import load
+from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import Source
 from actsearch.grammar.expression import Number
@@ -47,7 +48,7 @@ def source(program: Program) -> str:
     return ScriptSource(program).text()
 
 
-def build(program: Program) -> Callable[..., Any]:
+def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any]:
     """The scripted function of the inputs and the parameters."""
     import torch
 

@@ -48,7 +48,9 @@ def test_dimensions() -> None:
 
 
 def test_reset_and_repr() -> None:
-    activation = compile("x*sigmoid(beta*x); beta = 2.0 per channel lr 0.1", num_parameters=2)
+    activation = compile(
+        "x*sigmoid(beta*x); beta = 2.0 per channel lr 0.1", "torch", num_parameters=2
+    )
     nn.init.zeros_(parameter(activation, "beta"))
     activation.reset_parameters()
     assert parameter(activation, "beta").tolist() == [2.0, 2.0]
@@ -170,9 +172,9 @@ def test_only_arguments_are_saved() -> None:
 
 
 def test_source_lives_as_long_as_its_modules() -> None:
-    activation = compile("x*cos(0.123*x)")
+    activation = compile("x*cos(0.123*x)", "torch")
     name = activation._function.__module__
-    other = compile("x*cos(0.123*x)")
+    other = compile("x*cos(0.123*x)", "torch")
     assert other._function.__module__ == name
     assert "def _forward" in "".join(linecache.getlines(f"<{name}>"))
     del activation
@@ -185,7 +187,7 @@ def test_source_lives_as_long_as_its_modules() -> None:
 
 
 def test_tracebacks_show_generated_lines() -> None:
-    activation = compile("beta*x; beta = 1.0 per channel", num_parameters=2)
+    activation = compile("beta*x; beta = 1.0 per channel", "torch", num_parameters=2)
     with pytest.raises(ValueError, match="does not fit") as caught:
         activation(torch.ones(3, 5))
     assert "_view(beta, wide, 1)" in "".join(traceback.format_tb(caught.tb))

@@ -1,0 +1,540 @@
+/* Elementary functions for the target `cpu`: no headers, no calls in float32, no branches, so that
+ * loops over them vectorise. `name_f32` and `name_f64` compute one operator of the table;
+ * `name_wide_f32(a, low)` computes it at a + low, where `low` is what rounding took from a.
+ *
+ * A float32 function is accurate to one or two ulps (the tests measure it) wherever it does not set
+ * `lost`: for arguments that are too large, or NaN, the caller computes in float64 instead.
+ * Coefficients are minimax fits, with the interval and the largest relative error beside them. */
+
+#define INLINE static inline __attribute__((always_inline, unused))
+#define INFINITE __builtin_inff()
+#define UNDEFINED __builtin_nanf("")
+#define fma32 __builtin_fmaf
+
+#ifdef VECTOR_MATH /* the C library has vector forms of these */
+#define LIBRARY __attribute__((const, nothrow, simd("notinbranch")))
+#else
+#define LIBRARY __attribute__((const, nothrow))
+#endif
+
+LIBRARY double exp(double);
+LIBRARY double expm1(double);
+LIBRARY double log(double);
+LIBRARY double log1p(double);
+LIBRARY double sin(double);
+LIBRARY double cos(double);
+LIBRARY double tan(double);
+LIBRARY double asin(double);
+LIBRARY double acos(double);
+LIBRARY double atan(double);
+LIBRARY double sinh(double);
+LIBRARY double cosh(double);
+LIBRARY double tanh(double);
+LIBRARY double asinh(double);
+LIBRARY double acosh(double);
+LIBRARY double atanh(double);
+LIBRARY double erf(double);
+LIBRARY double erfc(double);
+LIBRARY double cbrt(double);
+LIBRARY double pow(double, double);
+LIBRARY double hypot(double, double);
+
+/* numbers as bits */
+
+INLINE float from_bits(int i) { union { int i; float f; } u = {i}; return u.f; }
+INLINE int to_bits(float f) { union { float f; int i; } u = {.f = f}; return u.i; }
+INLINE float power_of_2(int n) { return from_bits((n + 127) << 23); }
+
+/* pieces */
+
+INLINE float abs_f32(float a) { return __builtin_fabsf(a); }
+INLINE double abs_f64(double a) { return __builtin_fabs(a); }
+INLINE float sqrt_f32(float a) { return __builtin_sqrtf(a); }
+INLINE double sqrt_f64(double a) { return __builtin_sqrt(a); }
+INLINE float relu_f32(float a) { return a <= 0 ? 0.0f : a; }
+INLINE double relu_f64(double a) { return a <= 0 ? 0.0 : a; }
+INLINE float sign_f32(float a) { return a > 0 ? 1.0f : a < 0 ? -1.0f : a; }
+INLINE double sign_f64(double a) { return a > 0 ? 1.0 : a < 0 ? -1.0 : a; }
+INLINE float max_f32(float a, float b) { return a > b ? a : b > a ? b : a == b ? a : a + b; }
+INLINE double max_f64(double a, double b) { return a > b ? a : b > a ? b : a == b ? a : a + b; }
+INLINE float min_f32(float a, float b) { return a < b ? a : b < a ? b : a == b ? a : a + b; }
+INLINE double min_f64(double a, double b) { return a < b ? a : b < a ? b : a == b ? a : a + b; }
+
+/* a bound that is a number, on a value that may be NaN */
+INLINE float at_most_f32(float a, float bound) { return a > bound ? bound : a; }
+INLINE double at_most_f64(double a, double bound) { return a > bound ? bound : a; }
+INLINE float at_least_f32(float a, float bound) { return a < bound ? bound : a; }
+INLINE double at_least_f64(double a, double bound) { return a < bound ? bound : a; }
+
+/* exponentials: exp(a + low) = 2^n * (1 + r + rest), |r| <= ln(2)/2, 2^-28.2 */
+
+INLINE float exp_reduced(float a, float low, int *n, float *rest) {
+    const float shift = 12582912.0f; /* 1.5 * 2^23 rounds to whole numbers */
+    float k = fma32(a, 1.44269504f, shift);
+    *n = to_bits(k) - to_bits(shift);
+    k -= shift;
+    float r = fma32(k, -1.42860677e-6f, fma32(k, -0.693145752f, a) + low);
+    float q = 0.0013940561329945922f;
+    q = fma32(q, r, 0.00836883019655943f);
+    q = fma32(q, r, 0.04166640341281891f);
+    q = fma32(q, r, 0.1666651964187622f);
+    *rest = fma32(q, r, 0.5f) * (r * r);
+    return r;
+}
+
+INLINE float exp_wide_f32(float a, float low, int *lost) {
+    int n;
+    float rest, r = exp_reduced(a, low, &n, &rest);
+    float sum = 1.0f + r;
+    sum += rest + (r - (sum - 1.0f));
+    float value = from_bits(to_bits(sum) + (n << 23));
+#ifdef FAST /* what is smaller than the normal numbers is 0 */
+    *lost |= !(a <= 87.0f);
+    return a < -87.0f ? 0.0f : value;
+#else
+    *lost |= !(abs_f32(a) <= 87.0f);
+    return value;
+#endif
+}
+INLINE float exp_f32(float a, int *lost) { return exp_wide_f32(a, 0.0f, lost); }
+INLINE double exp_f64(double a) { return exp(a); }
+
+INLINE float expm1_wide_f32(float a, float low, int *lost) {
+    int n;
+    float rest, r = exp_reduced(a, low, &n, &rest);
+    float s = from_bits((n + 127) << 23);
+    float whole = s - 1.0f, sum = fma32(r, s, whole);
+    *lost |= !(a <= 87.0f);
+    return a < -20.0f ? -1.0f : sum + fma32(rest, s, fma32(r, s, whole - sum));
+}
+INLINE float expm1_f32(float a, int *lost) { return expm1_wide_f32(a, 0.0f, lost); }
+INLINE double expm1_f64(double a) { return expm1(a); }
+
+/* logarithms: log(1 + f) on [-1/3, 1/3], 2^-30 */
+
+INLINE float log_reduced(float f, float exponent) {
+    float q = 0.1195845976471901f;
+    q = fma32(q, f, -0.12830109894275665f);
+    q = fma32(q, f, 0.1076955571770668f);
+    q = fma32(q, f, -0.12199418246746063f);
+    q = fma32(q, f, 0.1430271714925766f);
+    q = fma32(q, f, -0.16679295897483826f);
+    q = fma32(q, f, 0.19999681413173676f);
+    q = fma32(q, f, -0.2499982714653015f);
+    q = fma32(q, f, 0.3333333432674408f);
+    float s = f * f;
+    float small = fma32(q * s, f, fma32(exponent, 1.42860677e-6f, -0.5f * s));
+    float sum = f + small, rest = small - (sum - f);
+    return fma32(exponent, 0.693145752f, sum) + rest;
+}
+
+INLINE float log_f32(float a) {
+    int tiny = a < 1.17549435e-38f;
+    int bits = to_bits(tiny ? a * 8388608.0f : a);
+    int n = (bits - 0x3f2aaaab) >> 23;
+    float f = from_bits(bits - (n << 23)) - 1.0f;
+    float value = log_reduced(f, (float)(tiny ? n - 23 : n));
+    value = a > 3.40282347e38f ? a : value;
+    value = a == 0 ? -INFINITE : value;
+    return a >= 0 ? value : UNDEFINED;
+}
+INLINE double log_f64(double a) { return log(a); }
+
+INLINE float log1p_f32(float a) {
+    float u = 1.0f + a;
+    float rounded = a - (u - 1.0f); /* 1 + a = u + rounded */
+    int bits = to_bits(u);
+    int n = (bits - 0x3f2aaaab) >> 23;
+    float f = from_bits(bits - (n << 23)) - 1.0f;
+    f = fma32(rounded, power_of_2(n > 99 ? -99 : -n), f);
+    float value = log_reduced(f, (float)n);
+    value = a > 3.40282347e38f ? a : value;
+    value = a == -1 ? -INFINITE : value;
+    return a >= -1 ? value : UNDEFINED;
+}
+INLINE double log1p_f64(double a) { return log1p(a); }
+
+INLINE float log1p_of_fraction(float t) { /* for t in [0, 1] */
+    float u = 1.0f + t;
+    float rounded = t - (u - 1.0f);
+    int above = u > 1.33333333f;
+    float f = above ? 0.5f * u - 1.0f : u - 1.0f;
+    return log_reduced(f + (above ? 0.5f * rounded : rounded), above ? 1.0f : 0.0f);
+}
+
+/* sigmoids */
+
+INLINE float sigmoid_wide_f32(float a, float low, int *lost) {
+    float t = exp_wide_f32(-abs_f32(a), a > 0 ? -low : low, lost);
+    return (a > 0 ? 1.0f : t) / (1.0f + t);
+}
+INLINE float sigmoid_f32(float a, int *lost) {
+    float t = exp_f32(-abs_f32(a), lost);
+    return (a > 0 ? 1.0f : t) / (1.0f + t);
+}
+INLINE double sigmoid_f64(double a) {
+    double t = exp(-__builtin_fabs(a));
+    return (a > 0 ? 1.0 : t) / (1.0 + t);
+}
+
+INLINE float softplus_wide_f32(float a, float low, int *lost) {
+    float t = exp_wide_f32(-abs_f32(a), a > 0 ? -low : low, lost);
+    return (a > 0 ? a : 0.0f) + log1p_of_fraction(t);
+}
+INLINE float softplus_f32(float a, int *lost) { return softplus_wide_f32(a, 0.0f, lost); }
+INLINE double softplus_f64(double a) {
+    return relu_f64(a) + log1p(exp(-__builtin_fabs(a)));
+}
+
+/* functions of a softplus, with t = exp(-|a|): (1 + exp(a))^2 is (1 + t)^2/t^2 or (1 + t)^2 */
+
+INLINE float tanh_of_softplus_f32(float a, int *lost) {
+    float size = -abs_f32(a);
+    int n;
+    float rest, r = exp_reduced(size, 0.0f, &n, &rest), whole = 1.0f + r;
+    rest += r - (whole - 1.0f);
+    float sum = whole + rest, scale = power_of_2(n);
+    float t = sum * scale, t_low = (rest - (sum - whole)) * scale;
+    *lost |= !(size >= -87.0f);
+    float above = a > 0 ? fma32(2.0f, t, 1.0f) : fma32(t, t, 2.0f * t);
+    float below = above + (a > 0 ? 2.0f * t * t : 2.0f), value = above / below;
+    float above_low = fma32(2.0f, t, 2.0f) * t_low;
+    float below_low = above - (below - 2.0f) + above_low;
+    float better = fma32(fma32(-value, below_low, above_low), fma32(-0.5f, value, 0.5f), value);
+    return a > 0 ? value : better;
+}
+INLINE double tanh_of_softplus_f64(double a) {
+    double t = exp(-__builtin_fabs(a));
+    double above = a > 0 ? 2.0 * t + 1.0 : t * (t + 2.0);
+    return above / (above + (a > 0 ? 2.0 * t * t : 2.0));
+}
+INLINE float sigmoid_of_softplus_f32(float a, float factor, int *lost) { /* of 2 or -2 times it */
+    float t = exp_f32(-abs_f32(a), lost);
+    float square = (1.0f + t) * (1.0f + t), rest = a > 0 ? t * t : 1.0f;
+    return (factor > 0 ? square : rest) / (square + rest);
+}
+INLINE double sigmoid_of_softplus_f64(double a, double factor) {
+    double t = exp(-__builtin_fabs(a));
+    double square = (1.0 + t) * (1.0 + t), rest = a > 0 ? t * t : 1.0;
+    return (factor > 0 ? square : rest) / (square + rest);
+}
+
+/* hyperbolic functions; tanh on [0, 0.625], 2^-27.8; sinh on [0, 1], 2^-31.6 */
+
+INLINE float tanh_f32(float a) {
+    float s = a * a;
+    float q = -0.0057154991663992405f;
+    q = fma32(q, s, 0.020649103447794914f);
+    q = fma32(q, s, -0.05374300479888916f);
+    q = fma32(q, s, 0.133314847946167f);
+    q = fma32(q, s, -0.3333328366279602f);
+    float near = fma32(q * s, a, a);
+    float size = abs_f32(a);
+    int lost = 0; /* never: the argument is bounded */
+    float far = 1.0f - 2.0f / (exp_f32(2.0f * at_most_f32(size, 10.0f), &lost) + 1.0f);
+    return size < 0.625f ? near : __builtin_copysignf(far, a);
+}
+INLINE double tanh_f64(double a) { return tanh(a); }
+
+INLINE float sinh_wide_f32(float a, float low, int *lost) {
+    float s = a * a;
+    float q = 2.7822131869470468e-06f;
+    q = fma32(q, s, 0.00019842895562760532f);
+    q = fma32(q, s, 0.00833331048488617f);
+    q = fma32(q, s, 0.1666666716337204f);
+    float near = fma32(q * s, a, a) + low;
+    float half = 0.5f * exp_wide_f32(abs_f32(a), a > 0 ? low : -low, lost);
+    float far = half - 0.25f / half;
+    return abs_f32(a) < 1.0f ? near : __builtin_copysignf(far, a);
+}
+INLINE float sinh_f32(float a, int *lost) { return sinh_wide_f32(a, 0.0f, lost); }
+INLINE double sinh_f64(double a) { return sinh(a); }
+
+INLINE float cosh_wide_f32(float a, float low, int *lost) {
+    float half = 0.5f * exp_wide_f32(abs_f32(a), a > 0 ? low : -low, lost);
+    return half + 0.25f / half;
+}
+INLINE float cosh_f32(float a, int *lost) { return cosh_wide_f32(a, 0.0f, lost); }
+INLINE double cosh_f64(double a) { return cosh(a); }
+
+INLINE float asinh_f32(float a, int *lost) {
+    float size = abs_f32(a), square = size * size;
+    *lost |= !(size <= 1e18f); /* its square is infinite */
+    float above = size + square / (1.0f + sqrt_f32(1.0f + square));
+    return __builtin_copysignf(log1p_f32(above), a);
+}
+INLINE double asinh_f64(double a) { return asinh(a); }
+INLINE float acosh_f32(float a) { return (float)acosh((double)a); }
+INLINE double acosh_f64(double a) { return acosh(a); }
+INLINE float atanh_f32(float a) { return (float)atanh((double)a); }
+INLINE double atanh_f64(double a) { return atanh(a); }
+
+/* trigonometric functions: the argument less its multiple of pi/2, in three parts;
+ * sin 2^-28, cos 2^-33 on |r| <= pi/4; atan on [0, 1], 2^-28.5 */
+
+INLINE float quadrant(float a, float low, int *n, int *lost) {
+    const float shift = 12582912.0f;
+    *lost |= !(abs_f32(a) <= 30000.0f);
+    float k = fma32(a, 0.636619772f, shift);
+    *n = to_bits(k) - to_bits(shift);
+    k -= shift;
+    float r = fma32(k, -1.57079601f, a);
+    r = fma32(k, -3.13916473e-07f, r) + low;
+    return fma32(k, -5.39030253e-15f, r);
+}
+INLINE float sin_reduced(float r, float s) {
+    float q = -0.0001951840822584927f;
+    q = fma32(q, s, 0.008332190103828907f);
+    q = fma32(q, s, -0.16666655242443085f);
+    return fma32(q * s, r, r);
+}
+INLINE float cos_reduced(float s) {
+    float q = 2.4432327336398885e-05f;
+    q = fma32(q, s, -0.0013887309469282627f);
+    q = fma32(q, s, 0.04166664555668831f);
+    return fma32(q, s * s, fma32(-0.5f, s, 1.0f));
+}
+INLINE float sin_wide_f32(float a, float low, int *lost) {
+    int n;
+    float r = quadrant(a, low, &n, lost), s = r * r;
+    float value = n & 1 ? cos_reduced(s) : sin_reduced(r, s);
+    return n & 2 ? -value : value;
+}
+INLINE float cos_wide_f32(float a, float low, int *lost) {
+    int n;
+    float r = quadrant(a, low, &n, lost), s = r * r;
+    float value = n & 1 ? sin_reduced(r, s) : cos_reduced(s);
+    return (n + 1) & 2 ? -value : value;
+}
+INLINE float tan_wide_f32(float a, float low, int *lost) {
+    int n;
+    float r = quadrant(a, low, &n, lost), s = r * r;
+    float sine = sin_reduced(r, s), cosine = cos_reduced(s);
+    return (n & 1 ? -cosine : sine) / (n & 1 ? sine : cosine);
+}
+INLINE float sin_f32(float a, int *lost) { return sin_wide_f32(a, 0.0f, lost); }
+INLINE float cos_f32(float a, int *lost) { return cos_wide_f32(a, 0.0f, lost); }
+INLINE float tan_f32(float a, int *lost) { return tan_wide_f32(a, 0.0f, lost); }
+INLINE double sin_f64(double a) { return sin(a); }
+INLINE double cos_f64(double a) { return cos(a); }
+INLINE double tan_f64(double a) { return tan(a); }
+
+INLINE float sinc_f32(float a, int *lost) {
+    float value = sin_f32(a, lost) / a;
+    return a == 0 ? 1.0f : value;
+}
+INLINE double sinc_f64(double a) {
+    double value = sin(a) / a;
+    value = a == 0 ? 1.0 : value;
+    return __builtin_fabs(a) > 1.7976931348623157e308 ? 0.0 : value;
+}
+
+/* spherical Bessel function: its series below 1.5, else (sin(a)/a - cos(a))/a */
+INLINE double j1_f64(double a) {
+    double s = a * a;
+    double q = 1.0 - s / 550.0;
+    q = 1.0 - s / 460.0 * q;
+    q = 1.0 - s / 378.0 * q;
+    q = 1.0 - s / 304.0 * q;
+    q = 1.0 - s / 238.0 * q;
+    q = 1.0 - s / 180.0 * q;
+    q = 1.0 - s / 130.0 * q;
+    q = 1.0 - s / 88.0 * q;
+    q = 1.0 - s / 54.0 * q;
+    q = 1.0 - s / 28.0 * q;
+    q = 1.0 - s / 10.0 * q;
+    double near = a / 3.0 * q;
+    double far = (sin(a) / a - cos(a)) / a;
+    far = __builtin_fabs(a) > 1.7976931348623157e308 ? 0.0 : far;
+    return __builtin_fabs(a) < 1.5 ? near : far;
+}
+INLINE float j1_f32(float a) { return (float)j1_f64((double)a); }
+
+INLINE float atan_f32(float a) {
+    int outside = abs_f32(a) > 1.0f;
+    float t = outside ? -1.0f / abs_f32(a) : abs_f32(a);
+    float s = t * t;
+    float q = -0.0017828206764534116f;
+    q = fma32(q, s, 0.010868685320019722f);
+    q = fma32(q, s, -0.031096985563635826f);
+    q = fma32(q, s, 0.05788138881325722f);
+    q = fma32(q, s, -0.08399306237697601f);
+    q = fma32(q, s, 0.10950880497694016f);
+    q = fma32(q, s, -0.14264015853405f);
+    q = fma32(q, s, 0.1999852955341339f);
+    q = fma32(q, s, -0.33333298563957214f);
+    float p = fma32(q * s, t, t);
+    return __builtin_copysignf(outside ? 1.57079637f + (p - 4.37113883e-8f) : p, a);
+}
+INLINE double atan_f64(double a) { return atan(a); }
+INLINE float asin_f32(float a) { return (float)asin((double)a); }
+INLINE double asin_f64(double a) { return asin(a); }
+INLINE float acos_f32(float a) { return (float)acos((double)a); }
+INLINE double acos_f64(double a) { return acos(a); }
+
+/* error function on [0, 1], 2^-33; (1 + 2a)*exp(a*a)*erfc(a) in (a - 3)/(a + 3), 2^-28.7 */
+
+INLINE float erf_near(float a) {
+    float s = a * a;
+    float q = -8.90696082933573e-06f;
+    q = fma32(q, s, 0.00011005928536178544f);
+    q = fma32(q, s, -0.0008449334418401122f);
+    q = fma32(q, s, 0.0052187503315508366f);
+    q = fma32(q, s, -0.0268646739423275f);
+    q = fma32(q, s, 0.11283770948648453f);
+    q = fma32(q, s, -0.37612637877464294f);
+    return fma32(1.12837923f, a, fma32(q, s, -5.86729e-08f) * a);
+}
+INLINE float erfc_positive(float a, float low, int *lost) {
+    float u = (a - 3.0f) / (a + 3.0f);
+    float q = -0.00026988962781615555f;
+    q = fma32(q, u, -0.0007789218798279762f);
+    q = fma32(q, u, 0.0020053985062986612f);
+    q = fma32(q, u, 0.0025706409942358732f);
+    q = fma32(q, u, -0.02379876933991909f);
+    q = fma32(q, u, 0.06829438358545303f);
+    q = fma32(q, u, -0.11927083879709244f);
+    q = fma32(q, u, 0.12964659929275513f);
+    q = fma32(q, u, -0.047562405467033386f);
+    q = fma32(q, u, -0.13562114536762238f);
+    q = fma32(q, u, 5.12124929130664e-08f) + 1.2530080080032349f;
+    float square = a * a;
+    float rest = fma32(a, a, -square) + 2.0f * a * low;
+    return exp_wide_f32(-square, -rest, lost) * (q / fma32(2.0f, a, 1.0f));
+}
+INLINE float erfc_wide_f32(float a, float low, int *lost) {
+    float far = erfc_positive(abs_f32(a), a > 0 ? low : -low, lost);
+    far = a < 0 ? 2.0f - far : far;
+    float near = 1.0f - fma32(low, 1.12837923f, erf_near(a));
+    return abs_f32(a) < 0.7f ? near : far;
+}
+INLINE float erfc_f32(float a, int *lost) { return erfc_wide_f32(a, 0.0f, lost); }
+INLINE double erfc_f64(double a) { return erfc(a); }
+
+INLINE float erf_f32(float a, int *lost) {
+    float far = __builtin_copysignf(1.0f - erfc_positive(abs_f32(a), 0.0f, lost), a);
+    return abs_f32(a) < 1.0f ? erf_near(a) : far;
+}
+INLINE double erf_f64(double a) { return erf(a); }
+
+/* powers and roots */
+
+INLINE float cbrt_f32(float a) { return (float)cbrt((double)a); }
+INLINE double cbrt_f64(double a) { return cbrt(a); }
+INLINE float pow_f32(float a, float b) { return (float)pow((double)a, (double)b); }
+INLINE double pow_f64(double a, double b) { return pow(a, b); }
+INLINE float hypot_f32(float a, float b) { return (float)__builtin_sqrt((double)a * a + (double)b * b); }
+INLINE double hypot_f64(double a, double b) { return hypot(a, b); }
+
+/* exp(-|a|) I0(a) and exp(-|a|) I1(a): power series below 8, else sqrt(|a|) times the value as a
+ * polynomial in 16/|a| - 1, 2^-52 */
+INLINE double i0e_f64(double a) {
+    double size = __builtin_fabs(a), s = size * size * 0.25;
+    double q = 1.0;
+    q = 1.0 + s * (1.0 / 529.0) * q;
+    q = 1.0 + s * (1.0 / 484.0) * q;
+    q = 1.0 + s * (1.0 / 441.0) * q;
+    q = 1.0 + s * (1.0 / 400.0) * q;
+    q = 1.0 + s * (1.0 / 361.0) * q;
+    q = 1.0 + s * (1.0 / 324.0) * q;
+    q = 1.0 + s * (1.0 / 289.0) * q;
+    q = 1.0 + s * (1.0 / 256.0) * q;
+    q = 1.0 + s * (1.0 / 225.0) * q;
+    q = 1.0 + s * (1.0 / 196.0) * q;
+    q = 1.0 + s * (1.0 / 169.0) * q;
+    q = 1.0 + s * (1.0 / 144.0) * q;
+    q = 1.0 + s * (1.0 / 121.0) * q;
+    q = 1.0 + s * (1.0 / 100.0) * q;
+    q = 1.0 + s * (1.0 / 81.0) * q;
+    q = 1.0 + s * (1.0 / 64.0) * q;
+    q = 1.0 + s * (1.0 / 49.0) * q;
+    q = 1.0 + s * (1.0 / 36.0) * q;
+    q = 1.0 + s * (1.0 / 25.0) * q;
+    q = 1.0 + s * (1.0 / 16.0) * q;
+    q = 1.0 + s * (1.0 / 9.0) * q;
+    q = 1.0 + s * (1.0 / 4.0) * q;
+    q = 1.0 + s * (1.0 / 1.0) * q;
+    double near = exp(-size) * q;
+    double t = 16.0 / size - 1.0;
+    q = 9.36508689281819e-11;
+    q = q * t + 3.629355229718733e-11;
+    q = q * t - 6.633287112547084e-10;
+    q = q * t - 2.8033819978869995e-10;
+    q = q * t + 2.1968921378829006e-09;
+    q = q * t + 1.1050558794424347e-09;
+    q = q * t - 4.575553424534973e-09;
+    q = q * t - 3.1346276429240787e-09;
+    q = q * t + 6.560138746917057e-09;
+    q = q * t + 7.3359687108161536e-09;
+    q = q * t - 5.0381064879032845e-09;
+    q = q * t - 1.3326094405766387e-08;
+    q = q * t - 6.8493381882867694e-09;
+    q = q * t + 7.534355843803342e-09;
+    q = q * t + 2.1566251453104354e-08;
+    q = q * t + 3.932889375114634e-08;
+    q = q * t + 8.872034383314144e-08;
+    q = q * t + 2.973596046562712e-07;
+    q = q * t + 1.4838476651250266e-06;
+    q = q * t + 1.1143033800708978e-05;
+    q = q * t + 0.00013621607438984735;
+    q = q * t + 0.0033605519836677504;
+    q = q * t + 0.4021765094450081;
+    double far = q / __builtin_sqrt(size);
+    return size < 8.0 ? near : far;
+}
+INLINE float i0e_f32(float a) { return (float)i0e_f64((double)a); }
+INLINE double i1e_f64(double a) {
+    double size = __builtin_fabs(a), s = size * size * 0.25;
+    double q = 1.0;
+    q = 1.0 + s * (1.0 / 552.0) * q;
+    q = 1.0 + s * (1.0 / 506.0) * q;
+    q = 1.0 + s * (1.0 / 462.0) * q;
+    q = 1.0 + s * (1.0 / 420.0) * q;
+    q = 1.0 + s * (1.0 / 380.0) * q;
+    q = 1.0 + s * (1.0 / 342.0) * q;
+    q = 1.0 + s * (1.0 / 306.0) * q;
+    q = 1.0 + s * (1.0 / 272.0) * q;
+    q = 1.0 + s * (1.0 / 240.0) * q;
+    q = 1.0 + s * (1.0 / 210.0) * q;
+    q = 1.0 + s * (1.0 / 182.0) * q;
+    q = 1.0 + s * (1.0 / 156.0) * q;
+    q = 1.0 + s * (1.0 / 132.0) * q;
+    q = 1.0 + s * (1.0 / 110.0) * q;
+    q = 1.0 + s * (1.0 / 90.0) * q;
+    q = 1.0 + s * (1.0 / 72.0) * q;
+    q = 1.0 + s * (1.0 / 56.0) * q;
+    q = 1.0 + s * (1.0 / 42.0) * q;
+    q = 1.0 + s * (1.0 / 30.0) * q;
+    q = 1.0 + s * (1.0 / 20.0) * q;
+    q = 1.0 + s * (1.0 / 12.0) * q;
+    q = 1.0 + s * (1.0 / 6.0) * q;
+    q = 1.0 + s * (1.0 / 2.0) * q;
+    double near = exp(-size) * (0.5 * size) * q;
+    double t = 16.0 / size - 1.0;
+    q = -9.752397204138195e-11;
+    q = q * t - 3.365431853180176e-11;
+    q = q * t + 6.917089294193807e-10;
+    q = q * t + 2.6340771095136483e-10;
+    q = q * t - 2.297004161885201e-09;
+    q = q * t - 1.0594544160443166e-09;
+    q = q * t + 4.810597405089944e-09;
+    q = q * t + 3.086886736722725e-09;
+    q = q * t - 6.983839624895866e-09;
+    q = q * t - 7.44444147719727e-09;
+    q = q * t + 5.59337010179061e-09;
+    q = q * t + 1.3958551001385955e-08;
+    q = q * t + 6.8401389977069586e-09;
+    q = q * t - 8.409182040442918e-09;
+    q = q * t - 2.339250374801858e-08;
+    q = q * t - 4.313196489977733e-08;
+    q = q * t - 1.000109565963654e-07;
+    q = q * t - 3.4838534380376333e-07;
+    q = q * t - 1.8349102358955385e-06;
+    q = q * t - 1.5038547209501858e-05;
+    q = q * t - 0.0002192357638317243;
+    q = q * t - 0.009749577193235635;
+    q = q * t + 0.38939845902587233;
+    double far = q / __builtin_sqrt(size);
+    return __builtin_copysign(size < 8.0 ? near : far, a);
+}
+INLINE float i1e_f32(float a) { return (float)i1e_f64((double)a); }

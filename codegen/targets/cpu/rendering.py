@@ -1,0 +1,314 @@
+"""Programs as C: one function for each routine and precision, over arrays of elements.
+
+A routine reads `in[0]`, `in[1]`, … and writes `out[0]`, …, all of n elements; parameters are arrays
+like the inputs. In float32 it returns whether an argument was too large for it. What rounding takes
+from the argument of an exponential or a trigonometric function is carried along, because they
+enlarge it: exp(a*b) is computed as exp(t + low), where t + low is the product without rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, ClassVar
+
+from actsearch.codegen.programs import Earlier, Operand, Program, Routine, Step
+from actsearch.codegen.targets.base import Code, Function, Renderer, variable_names
+from actsearch.grammar.expression import Expression
+from actsearch.grammar.operators import COMPARISONS, OPERATORS
+
+ELEMENTARY = resources.files(__package__).joinpath("elementary.c").read_text(encoding="utf-8")
+ROUTINES = ("forward", "backward", "double_backward")
+
+_DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)", re.MULTILINE)
+_DECLARED_NAMES = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\(", re.MULTILINE)
+_LONGEST_TITLE = 2000  # characters of a formula in a comment
+_SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
+_BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
+
+
+def _functions() -> dict[str, Function]:
+    """The operators that elementary.c has, in both precisions, and the condition."""
+    found: dict[str, Function] = {"where": "({a} ? {b} : {c})"}
+    for name, formals in _SIGNATURES.items():
+        operator, _, precision = name.rpartition("_")
+        if precision == "f32" and operator in OPERATORS:
+            count = formals.count("float")
+            found[operator] = (
+                f"{operator}({', '.join(f'{{{formal}}}' for formal in 'abc'[:count])})"
+            )
+    return found
+
+
+class CRenderer(Renderer):
+    """Routines as C. Statements are written by `statements`; steps come from the base."""
+
+    name = "cpu"
+    functions: ClassVar[Mapping[str, Function]] = _functions()
+    real: ClassVar[str]
+    precision: ClassVar[str]
+
+    def literal(self, value: float) -> str:
+        raise NotImplementedError
+
+    def call(self, operator: str, operands: Sequence[Code], low: str | None) -> str:
+        """A function of elementary.c."""
+        wide = f"{operator}_wide_{self.precision}"
+        name = wide if low else f"{operator}_{self.precision}"
+        arguments = [operand.text for operand in operands] + ([low] if low else [])
+        if "int *lost" in _SIGNATURES[name]:
+            arguments.append("&lost")
+        return f"{name}({', '.join(arguments)})"
+
+    def carries(self, operator: str) -> bool:
+        """Whether the rounding of the operator's argument matters."""
+        return False
+
+    def fused(self, step: Step, steps: Sequence[Step]) -> tuple[Any, ...]:
+        """A function of elementary.c for a step and the one before it, and its operands."""
+        inner = _earlier(step.operands[0], steps)
+        if step.operator == "tanh" and inner and inner.operator == "softplus":
+            return "tanh_of_softplus", inner.operands[0]
+        if step.operator == "sigmoid" and inner and inner.operator == "mul":
+            factor, product = inner.operands
+            twice = _earlier(product, steps)
+            if factor in (2.0, -2.0) and twice and twice.operator == "softplus":
+                return "sigmoid_of_softplus", twice.operands[0], factor
+        return ()
+
+    def simplified(self, step: Step) -> Step:
+        """A step as this precision computes it."""
+        if step.operator in _BOUNDS and isinstance(step.operands[0], float):
+            return Step(step.operator, step.operands[::-1])
+        return step
+
+    def statements(self, routine: Routine, names: Mapping[Expression, str]) -> list[str]:
+        """The lines of a loop's body: a variable for each step, then the results."""
+        shown: dict[Operand, str] = {node: names[node] for node in routine.arguments}
+        lines: list[str] = []
+        needed = self._carried(routine)
+        lows: dict[int, str] = {}
+
+        def code(operand: Operand) -> Code:
+            if isinstance(operand, float):
+                return self._number(operand)
+            return Code(shown[operand])
+
+        for place, step in enumerate(routine.steps):
+            step = self.simplified(step)
+            operands = [code(operand) for operand in step.operands]
+            first = step.operands[0]
+            name = f"t{place + 1}"
+            if step.operator in _BOUNDS and isinstance(step.operands[1], float):
+                bound = f"{_BOUNDS[step.operator]}_{self.precision}"
+                text = f"{bound}({operands[0].text}, {operands[1].text})"
+            elif fused := self.fused(step, routine.steps):
+                text = self.call(fused[0], [code(operand) for operand in fused[1:]], None)
+            elif step.operator in self.functions and step.operator != "where":
+                known = lows.get(first.step) if isinstance(first, Earlier) else None
+                carried = known if self.carries(step.operator) else None
+                text = self.call(step.operator, operands, carried)
+            else:
+                text = self.step(step, operands).text
+            kind = "int" if step.operator in COMPARISONS else self.real
+            lines.append(f"const {kind} {name} = {text};")
+            shown[Earlier(place)] = name
+            if place in needed:
+                low = self._low(step.operator, step.operands, operands, name, lows)
+                if low:
+                    lines.append(f"const {self.real} {name}_low = {low};")
+                    lows[place] = f"{name}_low"
+        for number, result in enumerate(routine.results):
+            lines.append(f"out{number}[i] = {code(result).text};")
+        return lines
+
+    def _carried(self, routine: Routine) -> set[int]:
+        """The steps whose rounding reaches a function that enlarges it, through arithmetic."""
+        needed: set[int] = set()
+        pending = [
+            step.operands[0].step
+            for step in routine.steps
+            if self.carries(step.operator) and isinstance(step.operands[0], Earlier)
+        ]
+        while pending:
+            place = pending.pop()
+            step = self.simplified(routine.steps[place])
+            if place not in needed and step.operator in _ARITHMETIC:
+                needed.add(place)
+                pending += [o.step for o in step.operands if isinstance(o, Earlier)]
+        return needed
+
+    def _low(
+        self,
+        operator: str,
+        operands: Sequence[Operand],
+        codes: Sequence[Code],
+        name: str,
+        lows: Mapping[int, str],
+    ) -> str:
+        """The error of one arithmetic operation, as code; empty where there is none."""
+        low = [self._low_of(operand, lows) for operand in operands]
+        if operator == "neg":
+            return f"-{low[0]}" if low[0] else ""
+        a, b = (code.within(4) for code in codes)
+        if operator == "mul":
+            parts = [f"fma32({a}, {b}, -{name})"]
+            if any(isinstance(o, float) and math.frexp(o)[0] in (0.5, -0.5) for o in operands):
+                parts = []  # the product with a power of 2 is exact
+            parts += [f"{a} * {low[1]}"] if low[1] else []
+            parts += [f"{b} * {low[0]}"] if low[0] else []
+        elif operator == "div":
+            rest = f"fma32(-{name}, {b}, {a})"
+            rest += f" + {low[0]}" if low[0] else ""
+            rest += f" - {name} * {low[1]}" if low[1] else ""
+            parts = [f"({rest}) / {b}"]
+        else:
+            sign = "-" if operator == "sub" else ""
+            other = f"({sign}{b})"
+            parts = [f"(({a} - ({name} - ({name} - {a}))) + ({other} - ({name} - {a})))"]
+            parts += [low[0]] if low[0] else []
+            parts += [f"({sign}{low[1]})"] if low[1] else []
+        return " + ".join(parts)
+
+    def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
+        if isinstance(operand, Earlier):
+            return lows.get(operand.step, "")
+        return ""
+
+
+class Single(CRenderer):
+    """In float32."""
+
+    name = "cpu"
+    real = "float"
+    precision = "f32"
+
+    def literal(self, value: float) -> str:
+        return _literal(_rounded(value), "f")
+
+    def carries(self, operator: str) -> bool:
+        return f"{operator}_wide_f32" in _SIGNATURES
+
+    def simplified(self, step: Step) -> Step:
+        step = super().simplified(step)
+        divisor = step.operands[-1]
+        if step.operator == "div" and isinstance(divisor, float) and divisor != _rounded(divisor):
+            return Step("mul", (step.operands[0], 1 / divisor))  # neither would be exact
+        return step
+
+    def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
+        if isinstance(operand, float):
+            rest = operand - _rounded(operand)
+            return f"{_literal(_rounded(rest), 'f')}" if rest and math.isfinite(rest) else ""
+        return super()._low_of(operand, lows)
+
+
+class Double(CRenderer):
+    """In float64."""
+
+    name = "cpu"
+    real = "double"
+    precision = "f64"
+
+    def literal(self, value: float) -> str:
+        return _literal(value, "")
+
+
+def _earlier(operand: Operand, steps: Sequence[Step]) -> Step | None:
+    return steps[operand.step] if isinstance(operand, Earlier) else None
+
+
+def _rounded(value: float) -> float:
+    """The nearest float32."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+def _literal(value: float, suffix: str) -> str:
+    if math.isinf(value):
+        return "INFINITE" if value > 0 else "-INFINITE"
+    return "UNDEFINED" if math.isnan(value) else f"{value!r}{suffix}"
+
+
+@cache
+def reserved_names() -> frozenset[str]:
+    """Names that a variable cannot have in generated C."""
+    keywords = (
+        "auto break case char const continue default do double else enum extern float for goto if "
+        "inline int long register restrict return short signed sizeof static struct switch typedef "
+        "union unsigned void volatile while asm typeof n i in out lost main"
+    )
+    words = re.findall(r"[A-Za-z_]\w*", ELEMENTARY)
+    return frozenset([*keywords.split(), *words])
+
+
+def source(program: Program) -> str:
+    """A whole file: the three routines, and what they use of elementary.c."""
+    text = functions(program, ROUTINES, "activation")
+    needed = set(re.findall(r"\w+", text))
+    kept: list[str] = []
+    comment = ""
+    pieces = ELEMENTARY.rstrip().split("\n\n")
+    chosen: set[int] = set()
+    for number in reversed(range(1, len(pieces))):  # a function calls those before it
+        piece = pieces[number]
+        defined = set(_DECLARED_NAMES.findall(piece))
+        if piece.startswith("#") or defined & needed:
+            chosen.add(number)
+            needed |= set(re.findall(r"\w+", piece))
+    for number, piece in enumerate(pieces[1:], 1):
+        if piece.startswith("/*") and piece.endswith("*/"):
+            comment = piece
+        elif number in chosen:
+            kept += [comment] * bool(comment) + [piece]
+            comment = ""
+    title = (
+        "/* An activation function in C. Generated by ActSearch.\n *\n"
+        f" *     y = {_commented(str(program.expression))}\n *\n"
+        " * Each routine reads the arrays in[0], in[1], … of n elements and writes out[0], …:\n"
+        f" * {', '.join(node.name for node in program.variables)}, after dy and weights.\n"
+        " * In float32 a result other than 0 asks for the float64 routine. Compile with\n"
+        " * -O3 -march=native -fno-math-errno -fno-trapping-math -fno-builtin -ffp-contract=off. */"
+    )
+    return "\n\n".join([title, *kept, text.strip()]) + "\n"
+
+
+def _commented(text: str) -> str:
+    """Text inside of a C comment."""
+    return text.replace("*/", "* /")[:_LONGEST_TITLE]
+
+
+def functions(program: Program, routines: Sequence[str], prefix: str) -> str:
+    """Routines as C functions `{prefix}_{routine}_{f32|f64}`; they go with `ELEMENTARY`."""
+    taken = reserved_names()
+    names = {
+        node: name if name.isascii() and name not in taken and not name.startswith("t") else f"v{k}"
+        for k, (node, name) in enumerate(variable_names(program, taken).items())
+    }
+    return "".join(
+        _function(getattr(program, name), names, renderer, f"{prefix}_{name}_{renderer.precision}")
+        for name in routines
+        for renderer in (Single(), Double())
+    )
+
+
+def _function(
+    routine: Routine, names: Mapping[Expression, str], renderer: CRenderer, name: str
+) -> str:
+    real = renderer.real
+    lines = [f"\nint {name}(long n, const {real} *const *in, {real} *const *out) {{"]
+    statements = renderer.statements(routine, names)
+    used = set(re.findall(r"\w+", " ".join(statements)))
+    read = [(k, names[node]) for k, node in enumerate(routine.arguments) if names[node] in used]
+    lines += [f"    const {real} *restrict in{k} = in[{k}];" for k, _ in read]
+    lines += [f"    {real} *restrict out{k} = out[{k}];" for k in range(len(routine.results))]
+    lines += ["    int lost = 0;", "    for (long i = 0; i < n; ++i) {"]
+    lines += [f"        const {real} {variable} = in{k}[i];" for k, variable in read]
+    lines += [f"        {line}" for line in statements]
+    return "\n".join([*lines, "    }", "    return lost;", "}", ""])

@@ -1,0 +1,310 @@
+"""The target `cpu`: its elementary functions, its cache, its fallbacks, and its operator."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from actsearch.codegen import compile, program, targets
+from actsearch.codegen.targets import BuildError
+from actsearch.codegen.targets.cpu import accuracy, kernels, rendering, toolchain
+from actsearch.grammar import parse
+from actsearch.grammar.evaluate import evaluate
+from actsearch.grammar.operators import COMPARISONS, OPERATORS
+
+UNARY = sorted(n for n, row in OPERATORS.items() if row.arity == 1 and n != "neg")
+BINARY = ("hypot", "max", "min", "pow")
+ULPS = {"tan": 4.0, "erfc": 4.0}  # of float32; the others 2.5
+WIDE_ULPS = {"i0e": 16, "i1e": 16, "j1": 40, "sigmoid": 4, "softplus": 4}  # of float64; else 4
+
+
+def loops() -> str:
+    """A loop over every operator in both precisions, and the elementary functions."""
+    code = [rendering.ELEMENTARY]
+    for name in (*UNARY, *BINARY):
+        for precision, real in (("f32", "float"), ("f64", "double")):
+            lost = ", &lost" if f"{name}_{precision}" in _LOSING else ""
+            more = ", b[i]" if name in BINARY else ""
+            code.append(
+                f"int {name}_loop_{precision}(long n, const {real} *const *in, {real} *const *out)"
+                f" {{ const {real} *restrict a = in[0], *restrict b = in[1];"
+                f" {real} *restrict y = out[0]; int lost = 0;"
+                f" for (long i = 0; i < n; ++i) y[i] = {name}_{precision}(a[i]{more}{lost});"
+                " return lost; }"
+            )
+    return "\n".join(code)
+
+
+_LOSING = set(re.findall(r"(\w+)\([^()]*int \*lost\)", rendering.ELEMENTARY))
+
+
+@cache
+def library() -> Any:
+    compiler = toolchain.compiler("c")
+    vector = ["-DVECTOR_MATH", "-lmvec"] if compiler.vector_math else []
+    name = "test-" + toolchain.key(compiler, loops())
+    arguments = [*compiler.flags, *vector, "-lm"]
+    path = toolchain.cached(name) or toolchain.build(compiler, [name], loops(), *arguments)[0]
+    return ctypes.CDLL(str(path))
+
+
+def run(name: str, precision: str, *arguments: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+    function: Callable[..., int] = getattr(library(), f"{name}_loop_{precision}")
+    given = list(arguments) + [arguments[0]] * (2 - len(arguments))
+    values, lost = accuracy.call(function, given, 1)
+    return values[0], lost
+
+
+def probes() -> NDArray[np.float32]:
+    """Floats of every size and sign, and many of ordinary size."""
+    generator = np.random.default_rng(5)
+    bits = generator.integers(0, 2**32, 3000, dtype=np.uint64).astype(np.uint32)
+    every = bits.view(np.float32)
+    usual = generator.normal(0, 3, 3000).astype(np.float32)
+    edges = np.array([0, 0.5, 0.7, 1, 1.5, 8, 86.9, 88, 104], np.float32)
+    points = np.concatenate([every[np.isfinite(every)], usual, edges, -edges])
+    return np.sort(points)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_elementary_functions_are_accurate(name: str) -> None:
+    """Against mpmath, wherever the float32 code does not say that it is lost."""
+    x = probes()
+    wide = x.astype(np.float64)
+    told = np.array([run(name, "f32", x[k : k + 1].copy())[1] for k in range(len(x))])
+    found, _ = run(name, "f32", x)
+    double, _ = run(name, "f64", wide)
+    sample = np.random.default_rng(1).choice(len(x), 700, replace=False)
+    exact = evaluate(f"{name}(x)", {"x": wide[sample]}, backend="mpmath", digits=40)
+    for k, value in zip(sample, exact, strict=True):
+        if not mpmath.isfinite(value):
+            continue
+        if abs(value) <= np.finfo(np.float32).max and not told[k]:
+            unit = np.spacing(max(np.float32(float(abs(value))), np.finfo(np.float32).tiny))
+            error = abs(mpmath.mpf(float(found[k])) - value) / mpmath.mpf(float(unit))
+            assert error <= ULPS.get(name, 2.5), (name, x[k], float(error))
+        if 1e-290 < abs(value) < 1e308:
+            unit = np.spacing(max(abs(float(value)), 1e-16 if name in PERIODIC_ROOTS else 0.0))
+            error = abs(mpmath.mpf(float(double[k])) - value) / mpmath.mpf(float(unit))
+            assert error <= WIDE_ULPS.get(name, 4), (name, wide[k], float(error))
+
+
+PERIODIC_ROOTS = frozenset({"j1", "sinc"})  # near their roots their terms cancel
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_elementary_functions_of_two_arguments(name: str) -> None:
+    generator = np.random.default_rng(2)
+    a = np.abs(generator.normal(0, 3, 300)).astype(np.float32)
+    b = generator.normal(0, 3, 300).astype(np.float32)
+    found, _ = run(name, "f32", a, b)
+    text = f"{name}(x, gate)" if name != "pow" else "x**gate"
+    exact = evaluate(
+        text, {"x": a.astype(float), "gate": b.astype(float)}, backend="mpmath", digits=30
+    )
+    for value, correct in zip(found, exact, strict=True):
+        unit = np.spacing(np.float32(abs(correct)))
+        assert abs(float(value) - float(correct)) <= 0.6 * unit
+
+
+def test_every_operator_is_vectorised(tmp_path: Path) -> None:
+    compiler = toolchain.compiler("c")
+    if compiler.clang or not compiler.vector_math:
+        pytest.skip("reads GCC's report, and needs the vector forms of the C library")
+    names = [n for n in OPERATORS if n not in COMPARISONS and n not in {"where", "add", "sub"}]
+    assert set(UNARY) <= set(names)
+    source = tmp_path / "loops.c"
+    source.write_text(loops())
+    done = subprocess.run(
+        [compiler.path, str(source), "-o", str(tmp_path / "loops.so"), *compiler.flags]
+        + ["-DVECTOR_MATH", "-fopt-info-vec-missed", "-lmvec", "-lm"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "couldn't vectorize loop" not in done.stderr
+
+
+def test_the_process_keeps_subnormal_numbers() -> None:
+    compile("x*exp(x)", backend="cpu")
+    assert torch.tensor(1e-40).mul(0.5).item() > 0
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+
+
+# the operator
+
+
+@pytest.mark.parametrize("text", ["x*sigmoid(beta*x)", "x*tanh(gate)", "sinh(x)"])
+def test_opcheck(text: str) -> None:
+    activation = compile(text, backend="cpu")
+    (number,) = kernels.load([program(parse(text))], "accurate")
+    x = torch.randn(3, 5, requires_grad=True)
+    inputs = [x, torch.randn(3, 5)][: 1 + activation._gated]
+    variables = [*inputs, *activation.parameters()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Dynamo's own making
+        torch.library.opcheck(torch.ops.actsearch.activation.default, (variables, number))
+        plain = [v.detach() for v in variables]
+        torch.library.opcheck(
+            torch.ops.actsearch.activation_backward.default, (x.detach(), plain, number)
+        )
+
+
+def test_large_tensors_take_the_same_values() -> None:
+    """Streaming stores, threads and blocks of any length change nothing."""
+    activation = compile("x*sigmoid(beta*x)", backend="cpu")
+    x = torch.randn(2_100_017)
+    y = activation(x)
+    for part in (slice(0, 1500), slice(1_048_000, 1_050_000), slice(2_099_000, None)):
+        assert torch.equal(y[part], activation(x[part]))
+
+
+def test_sums_do_not_depend_on_threads() -> None:
+    activation = compile(
+        "x*sigmoid(beta*x) + shift; beta = 1 per channel", backend="cpu", num_parameters=8
+    )
+    x = torch.randn(300, 8, 11, 13)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            y = activation(x)
+            found.append(torch.autograd.grad(y, list(activation.parameters()), torch.ones_like(y)))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)
+
+
+def test_arguments_out_of_range_are_computed_in_float64() -> None:
+    x = torch.linspace(-400, 400, 5000)
+    for text in ("x*sigmoid(x)", "sin(1000*x)", "x*exp(-x**2)", "cosh(x)*exp(-abs(x))"):
+        exact = torch.from_numpy(evaluate(text, {"x": x.double().numpy()})).float()
+        torch.testing.assert_close(
+            compile(text, backend="cpu")(x), exact, rtol=3e-7, atol=1e-37, equal_nan=True
+        )
+
+
+def test_fast_precision_is_close() -> None:
+    x = torch.linspace(-9, 9, 5000)
+    for text in ("x*tanh(softplus(x))", "exp(-(erf(x) - cos(x))**2)", "asinh(x)*sinh(x)"):
+        exact = torch.from_numpy(evaluate(text, {"x": x.double().numpy()})).float()
+        fast = compile(text, backend="cpu", precision="fast")
+        torch.testing.assert_close(fast(x), exact, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_outlives_its_module() -> None:
+    x = torch.randn(7, requires_grad=True)
+    compile("x*cos(0.321*x)", backend="cpu")(x).sum().backward()
+    assert x.grad is not None
+
+
+# building
+
+
+def test_many_activations_are_compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    build = toolchain.build
+
+    def counted(*arguments: Any) -> list[Path]:
+        runs.append(len(arguments[1]))
+        return build(*arguments)
+
+    monkeypatch.setattr(toolchain, "build", counted)
+    monkeypatch.setattr(toolchain, "cached", lambda name: None)
+    texts = [f"x*sin({n}*x) - {n}" for n in range(71, 76)]
+    numbers = kernels.load([program(parse(text)) for text in texts], "accurate")
+    assert runs == [5]
+    assert len(set(numbers)) == 5
+    x = torch.randn(9)
+    for text in texts:
+        expected = compile(text, backend="torch")(x)
+        torch.testing.assert_close(compile(text, backend="cpu")(x), expected, rtol=1e-5, atol=1e-5)
+    assert runs == [5]
+
+
+IN_ANOTHER_PROCESS = """
+import sys, torch
+from actsearch.codegen import compile
+from actsearch.codegen.targets.cpu import toolchain
+if sys.argv[1] == "must be there":
+    def build(*arguments): raise SystemExit("it was compiled again")
+    toolchain.build = build
+print(compile("x*sin(77.5*x)", backend="cpu")(torch.tensor([2.0])).item())
+"""
+
+
+def test_other_processes_find_it_and_damage_is_repaired() -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", IN_ANOTHER_PROCESS, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    first = run("anything")
+    folder = toolchain.cache_folder()
+    (number,) = kernels.load([program(parse("x*sin(77.5*x)"))], "accurate")
+    compiler = toolchain.compiler("c")
+    name = "kernel-" + toolchain.key(compiler, str(number), *kernels.FIRST, *compiler.flags)
+    path = folder / f"{name}.so"
+    assert run("must be there") == first
+    damaged = path.read_bytes()[:-100]
+    path.unlink()
+    path.write_bytes(damaged)
+    assert toolchain.cached(name) is None
+    assert run("anything") == first
+    assert toolchain.cached(name) == path
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear warning and plain PyTorch; an error only for those who asked for the target."""
+
+    def none(language: str = "c") -> toolchain.Compiler:
+        raise BuildError("there is no C compiler; install gcc")
+
+    monkeypatch.setattr(toolchain, "compiler", none)
+    targets._warn.cache_clear()
+    text = "x*sin(78.5*x)"
+    with pytest.warns(RuntimeWarning, match="plain PyTorch.*no C compiler") as caught:
+        activation, _ = compile(text), compile("x*sin(79.5*x)")
+    assert len(caught) == 1
+    assert activation.backend == "torch"
+    expected = evaluate(text, {"x": 2.0}).item()
+    assert activation(torch.tensor([2.0])).item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(BuildError, match="install gcc"):
+        compile("x*sin(80.5*x)", backend="cpu")
+
+
+def test_a_compiler_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"(?s)could not compile.*error"):
+        toolchain.build(toolchain.compiler("c"), ["broken"], "int x = ;")
+    assert toolchain.cached("broken") is None
+
+
+def test_long_programs_stay_with_pytorch() -> None:
+    text = " + ".join(f"sin({n}*x)" for n in range(1, 300))
+    assert compile(text).backend == "torch"
+    with pytest.raises(BuildError, match="operations"):
+        compile(text, backend="cpu")
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("ACTSEARCH_CACHE", str(blocked / "cache"))
+    folder = toolchain.cache_folder()
+    assert folder.is_dir()
+    assert folder != blocked / "cache"
