@@ -242,6 +242,7 @@ def test_compare(capsys):
 def test_ctrl_c_saves_exits_130_and_resume_goes_on(capsys, tmp_path):
     directory = tmp_path / "run"
     words = search_words(directory, trials=90)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     process = subprocess.Popen(
         [sys.executable, "-m", "actsearch", *words, "--workers", "1"],
         env=ENVIRONMENT,

@@ -79,6 +79,7 @@ else:
 def study_process(run: Path, log: Path, workers: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that works on the study, in a group of its own."""
     command = [sys.executable, "-c", PROGRAM, str(run), str(log), str(workers)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
             yield process
