@@ -12,6 +12,7 @@ from actsearch.grammar.errors import UsageError, did_you_mean
 BENCHES = {
     "dedup": "actsearch.bench.dedup",
     "drivers": "actsearch.bench.drivers",
+    "kernels": "actsearch.bench.kernels",
     "queue": "actsearch.bench.queue",
 }
 """Each is a module with `add_arguments(parser)` and `run(arguments)`, which returns its rows."""

@@ -388,7 +388,8 @@ std::vector<int64_t> spread(const Tensor& parameter, int64_t dimension, const Te
 
 struct Slot {  // one argument or result of a routine
   Tensor tensor;
-  int64_t parameter;  // its number, or -1 for one of x's shape
+  int64_t parameter;      // its number, or -1 for one of x's shape
+  bool is_input = false;  // x or gate
 };
 
 // What a routine computes from its arguments; results are made like the tensors of `likes`.
@@ -404,11 +405,11 @@ std::vector<Tensor> apply(
   std::vector<Tensor> kept, found;
   std::vector<Argument> arguments;
   std::vector<Result> results;
-  for (const auto& [tensor, parameter] : reads) {
+  for (const auto& [tensor, parameter, is_input] : reads) {
     if (parameter < 0) {
       kept.push_back(tensor.scalar_type() == type ? tensor : tensor.to(type));
       arguments.push_back({View(x.sizes(), kept.back().strides(), order),
-                           kept.back().const_data_ptr(), false, tensor.is_same(x)});
+                           kept.back().const_data_ptr(), false, is_input});
     } else {
       kept.push_back(tensor.scalar_type() == computed ? tensor : tensor.to(computed));
       kept.back() = kept.back().contiguous();
@@ -416,7 +417,7 @@ std::vector<Tensor> apply(
                            kept.back().const_data_ptr(), true, false});
     }
   }
-  for (const auto& [tensor, parameter] : likes) {
+  for (const auto& [tensor, parameter, unused] : likes) {
     if (parameter < 0) {
       found.push_back(found.empty() ? y : at::empty_strided(y.sizes(), y.strides(), y.options()));
       results.push_back({View(x.sizes(), y.strides(), order), found.back().mutable_data_ptr()});
@@ -448,10 +449,13 @@ std::vector<Tensor> apply(
   return found;
 }
 
-std::vector<Slot> slots(const Kernel& kernel, TensorList variables) {
+// One slot for each input and parameter.
+std::vector<Slot> slots(const Kernel& kernel, TensorList tensors, bool are_variables = true) {
   std::vector<Slot> found;
-  for (int64_t k = 0; k < int64_t(variables.size()); ++k)
-    found.push_back({variables[k], k < kernel.inputs ? -1 : k - kernel.inputs});
+  for (int64_t k = 0; k < int64_t(tensors.size()); ++k) {
+    const bool is_input = k < kernel.inputs;
+    found.push_back({tensors[k], is_input ? -1 : k - kernel.inputs, is_input && are_variables});
+  }
   return found;
 }
 
@@ -475,7 +479,7 @@ std::vector<Tensor> double_backward(
     TensorList weights, const Tensor& dy, TensorList variables, int64_t id) {
   const Kernel& kernel = find(id);
   check(kernel, variables);
-  std::vector<Slot> likes{{dy, -1}}, reads = slots(kernel, weights);
+  std::vector<Slot> likes{{dy, -1}}, reads = slots(kernel, weights, false);
   for (const Slot& slot : slots(kernel, variables)) likes.push_back(slot);
   reads.insert(reads.end(), likes.begin(), likes.end());
   return apply(id, DOUBLE_BACKWARD, variables[0], reads, likes);
