@@ -192,6 +192,10 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--retest-seeds", type=_positive, default=5, metavar="N", help="seeds of the re-test"
     )
     parser.add_argument(
+        "--require", action="append", default=[], metavar="CONSTRAINT",
+        help="train only what keeps it: 'cost<=12', monotone, module:function …; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--store", metavar="URL",
         help="keep the study in PostgreSQL: postgresql://user@host/database",
     )  # fmt: skip

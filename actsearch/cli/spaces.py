@@ -125,7 +125,7 @@ def _dedup_by_congruence(arguments: argparse.Namespace, chosen: SearchSpace) -> 
 def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
     """The partition: the saved one of the same space if there is one, else a new one."""
     from actsearch.equivalence.audit import settle_links
-    from actsearch.equivalence.congruence import partition
+    from actsearch.equivalence.congruence import partition, sharpen
     from actsearch.equivalence.partition_files import load_partition, save_partition
 
     output = arguments.output
@@ -149,6 +149,8 @@ def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
                 splits.add((place, first, second))
             note(f"{len(false)} of them are false; partitioning again without these")
             found = partition(chosen, arguments.processes, note, splits=splits)
+        moved = sharpen(found, threads=arguments.processes)
+        note(f"comparison at 1,024 more points: {moved} classes more")
         if output is not None:
             save_partition(found, output)
     return found
@@ -166,6 +168,8 @@ def _members_text(members: dict[str, Any]) -> str:
 _LABELS = {
     "constants": "classes of constants",
     "constant_candidates": "constant candidates",
+    "linear": "classes of a·x + b",
+    "linear_candidates": "candidates that are a·x + b",
     "undefined": "classes undefined on part of [-5, 5]",
     "undefined_candidates": "candidates undefined on part of [-5, 5]",
 }

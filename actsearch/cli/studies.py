@@ -32,6 +32,7 @@ def search(arguments: argparse.Namespace) -> int:
             retest=arguments.retest,
             retest_seeds=arguments.retest_seeds,
             device=arguments.device,
+            require=arguments.require,
             store=arguments.store,
             executor=arguments.executor,
             time_limit=arguments.time_limit,

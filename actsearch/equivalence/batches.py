@@ -88,12 +88,18 @@ def points(
     b: list[Fraction] = []
     for place in range(quarter):
         size, other = (
-            Fraction(max(1, round(value * generator.uniform(0.93, 1.07) * 8192)) * 2 + 1, 16384)
+            _generic(value * generator.uniform(0.93, 1.07))
             for value in (smallest * ratio**place, betas[place])
         )
         x += [size, -size, size, -size]
         b += [other, other, -other, -other]
     return Points(tuple(x), tuple(b), seed)
+
+
+def _generic(value: float) -> Fraction:
+    """A dyadic number near a positive one, with 14 significant bits, the last one set."""
+    mantissa, exponent = math.frexp(value)
+    return Fraction(round(mantissa * 8192) * 2 + 1, 16384) * Fraction(2) ** exponent
 
 
 # evaluation

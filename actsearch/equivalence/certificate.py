@@ -294,7 +294,20 @@ def _at(a: Expression, b: Expression, line: Line, t: Fraction, digits: int) -> W
         return _definedness(a, b, line, t, digits)
     if left is UNDEFINED or not _disjoint(left, right):
         return left is UNDEFINED or _agree(left, right, digits)
+    if _isolated(a, b, line, t):
+        return False
     return _witness(a, b, values, left, right)
+
+
+def _isolated(a: Expression, b: Expression, line: Line, t: Fraction) -> bool:
+    """Whether one of them is undefined on both sides of t: there values do not count.
+
+    (-1)**1 is defined, but x**(-x) is not around x = -1.
+    """
+    step = Fraction(1 + abs(t)) * Fraction(1234567, 1 << 44)
+    with precision(256):
+        sides = [[ball_value(e, line.at(near)) for e in (a, b)] for near in (t - step, t + step)]
+    return all(UNDEFINED in side for side in sides)
 
 
 def values_at(a: Expression, b: Expression, values: Values, digits: int) -> tuple[Ball, Ball]:

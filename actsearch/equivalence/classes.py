@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 
 from actsearch.equivalence.certificate import Certificate
-from actsearch.equivalence.facts import is_constant, undefined_at
+from actsearch.equivalence.facts import is_constant, is_linear, undefined_at
 from actsearch.equivalence.holes import check_parameters, with_holes
 from actsearch.equivalence.index import Doubt, EquivalenceIndex, Link, check_level
 from actsearch.equivalence.verdict import equivalent
@@ -26,6 +26,7 @@ from actsearch.grammar.expression import Expression
 from actsearch.grammar.named import NamedActivation, named_activations
 from actsearch.grammar.search_space import SearchSpace
 
+_LARGEST_GRAPHML = 20_000
 FORMAT = 2
 """Version of the saved files."""
 
@@ -178,6 +179,15 @@ class EquivalenceClasses:
         return tuple(c for c in self._members if is_constant(self._anchor(c)))
 
     @cached_property
+    def linear(self) -> tuple[int, ...]:
+        """The classes that are a·x + b."""
+        return tuple(c for c in self._members if is_linear(self._anchor(c)))
+
+    def largest(self, count: int = 5) -> tuple[int, ...]:
+        """The classes with the most members, these first."""
+        return tuple(sorted(self._members, key=lambda c: (-len(self._members[c]), c))[:count])
+
+    @cached_property
     def undefined(self) -> tuple[int, ...]:
         """The classes that are undefined on part of [-5, 5], beyond isolated points."""
         return tuple(c for c in self._members if undefined_at(self._anchor(c)) is not None)
@@ -192,6 +202,8 @@ class EquivalenceClasses:
             "classes": self.count,
             "constants": len(self.constants),
             "constant_candidates": sum(len(self._members[c]) for c in self.constants),
+            "linear": len(self.linear),
+            "linear_candidates": sum(len(self._members[c]) for c in self.linear),
             "undefined": len(self.undefined),
             "undefined_candidates": sum(len(self._members[c]) for c in self.undefined),
             "proved": kinds["proved"],
@@ -201,10 +213,13 @@ class EquivalenceClasses:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write everything to a `.npz` or `.json` file (no pickles) and return its path.
+        """Write everything to a file and return its path.
+
+        `.npz` and `.json` can be loaded again (no pickles); `.graphml` holds the graph for other
+        tools: candidates, and links with their certificates as text.
 
         Raises:
-            ValueError: another suffix.
+            ValueError: another suffix, or too many candidates for GraphML (20,000).
         """
         path = Path(path)
         data = self._to_dict()
@@ -215,8 +230,10 @@ class EquivalenceClasses:
             arrays = {name: np.asarray(rows, dtype=np.int64) for name, rows in numbers.items()}
             text = np.frombuffer(json.dumps(data).encode(), dtype=np.uint8)
             np.savez_compressed(path, allow_pickle=False, data=text, **arrays)
+        elif path.suffix == ".graphml":
+            self._save_graph(path)
         else:
-            raise ValueError(f"classes are saved as .npz or .json, not as {path.name!r}")
+            raise ValueError(f"classes are saved as .npz, .json or .graphml, not as {path.name!r}")
         return path
 
     @classmethod
@@ -241,6 +258,17 @@ class EquivalenceClasses:
             raise
         except (ValueError, KeyError, TypeError, IndexError, OSError, BadZipFile) as error:
             raise ValueError(f"{path} holds no equivalence classes: {error}") from None
+
+    def _save_graph(self, path: Path) -> None:
+        if len(self.candidates) > _LARGEST_GRAPHML:
+            raise ValueError(
+                f"GraphML is for at most {_LARGEST_GRAPHML:,} candidates, these are "
+                f"{len(self.candidates):,}; save them as .npz"
+            )
+        graph = self.graph.copy()
+        for _, _, data in graph.edges(data=True):
+            data["certificate"] = str(data["certificate"])
+        nx.write_graphml(graph, path)
 
     def _to_dict(self) -> dict[str, Any]:
         table: dict[Certificate, int] = {}

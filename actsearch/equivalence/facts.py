@@ -32,6 +32,24 @@ def is_constant(expression: str | Expression, seconds: float = 5.0) -> bool:
     return isinstance(compare(expression, frozen, Deadline(seconds)), Certificate)
 
 
+def is_linear(expression: str | Expression) -> bool:
+    """Whether the normal form is a·x + b with a and b free of inputs (and defined everywhere)."""
+    try:
+        form = form_of(as_expression(expression))
+    except TooLarge:
+        return False
+    if form.domain:
+        return False
+    degrees = set()
+    for product in form.terms:
+        exponents = [k for atom, k in product if isinstance(atom, Input)]
+        others = [atom for atom, _ in product if not isinstance(atom, Input)]
+        if any(atom.inputs for atom in others):
+            return False
+        degrees.add(tuple(exponents))
+    return (1,) in degrees and degrees <= {(), (1,)}
+
+
 def undefined_at(
     expression: str | Expression, low: float = -5.0, high: float = 5.0
 ) -> Fraction | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
+from actsearch.analysis import kernel_cost
 from actsearch.grammar import Apply, Expression, as_expression, named_activations
 from actsearch.report.leaderboard import Row, ranked
 from actsearch.report.palette import LineStyle, line_styles
@@ -84,6 +85,23 @@ class Material:
             trial | {"duplicates": duplicates[trial["number"]], "corrected": value}
             for trial, value in zip(ordered, found, strict=True)
         ]
+
+    @cached_property
+    def front(self) -> list[Row]:
+        """The trained candidates that none beats at the same or a lower cost, cheapest first.
+
+        Rows of `ranking` with their `cost` (`actsearch.analysis.kernel_cost`). Of candidates of
+        equal reward the cheapest stands here, of those of equal cost the best.
+        """
+        costed = [
+            trial | {"cost": kernel_cost(as_expression(trial["expression"]))}
+            for trial in self.ranking
+        ]
+        found: list[Row] = []
+        for trial in sorted(costed, key=lambda t: (t["cost"], -t["reward"], t["number"])):
+            if not found or trial["reward"] > found[-1]["reward"]:
+                found.append(trial)
+        return found
 
     @cached_property
     def shown(self) -> list[Row]:

@@ -151,6 +151,16 @@ def search(material: Material) -> Section:
     })  # fmt: skip
 
 
+def pareto(material: Material) -> Section | None:
+    """Reward against what the function costs to compute."""
+    if len(material.front) < 2:
+        return None
+    corrected = any(trial["corrected"] is not None for trial in material.front)
+    return Section(
+        "pareto", "Reward against cost", {"rows": material.front, "corrected": corrected}
+    )
+
+
 def learning(material: Material) -> Section | None:
     """Learning curves of the functions that are drawn."""
     if not material.curves:
@@ -181,6 +191,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     comparisons,
     functions,
     search,
+    pareto,
     learning,
     failures,
     setup,

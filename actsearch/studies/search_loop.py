@@ -15,6 +15,7 @@ from typing import Any
 
 from actsearch.drivers import Driver, SpaceExhausted
 from actsearch.grammar import Expression, parse
+from actsearch.studies.constraints import violated
 from actsearch.studies.records import Trial
 from actsearch.studies.run_directory import StudyError
 from actsearch.studies.screening import EquivalenceIndex, exclusion
@@ -45,6 +46,7 @@ class SearchLoop:
         window: how many trials may be in training at a time.
         seeds: of the trainings of every trial.
         exclude: kinds of candidates that are not trained.
+        require: constraints that a candidate must keep to be trained.
         proposed: called after each new proposal that needs no training.
     """
 
@@ -59,6 +61,7 @@ class SearchLoop:
         window: int,
         seeds: Sequence[int],
         exclude: Collection[str],
+        require: Collection[str],
         proposed: Callable[[Trial], None],
     ) -> None:
         self._store = store
@@ -70,6 +73,7 @@ class SearchLoop:
         self._window = window
         self._seeds = seeds
         self._exclude = exclude
+        self._require = require
         self._proposed = proposed
 
         self._recorded = store.trials()
@@ -143,7 +147,8 @@ class SearchLoop:
         trial = Trial(number, index, str(expression))
         if (known := self._by_index.get(index)) is not None:
             return self._reuse(trial, known, "the same candidate")
-        if (reason := exclusion(expression, self._exclude)) is not None:
+        reason = exclusion(expression, self._exclude) or violated(expression, self._require)
+        if reason is not None:
             trial.decision, trial.exclusion = "exclude", reason
         elif self._index is not None:
             self._catch_up()

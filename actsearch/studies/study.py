@@ -22,6 +22,7 @@ from actsearch.grammar import SearchSpace, as_expression
 from actsearch.grammar import space as make_space
 from actsearch.grammar.errors import UsageError, did_you_mean
 from actsearch.studies import protocol
+from actsearch.studies.constraints import check_constraints
 from actsearch.studies.jobs import NO_LIMITS, Limits
 from actsearch.studies.records import Training, Trial
 from actsearch.studies.run_directory import exclusive, new_run, refuse_existing
@@ -59,6 +60,7 @@ def search(
     task_options: Mapping[str, Any] | None = None,
     deduplicate: bool = True,
     exclude: Collection[str] = EXCLUSIONS,
+    require: Sequence[str] = (),
     device: str = "auto",
     store: str | None = None,
     executor: str | None = None,
@@ -87,6 +89,8 @@ def search(
         driver_options, task_options: of the driver and the task.
         deduplicate: candidates that are proved to be the same function reuse its reward.
         exclude: "constant" and "undefined" candidates (on part of [-5, 5]) are not trained.
+        require: constraints that a candidate must keep, such as "cost<=12", "monotone" or a
+            "module:attribute" of yours; see `actsearch.studies.constraints`.
         device: "auto" or a torch device.
         store: URL of a PostgreSQL database to keep the study in; in `run` where it is None.
         executor: "inline", "local" or "shared" (`actsearch worker` processes, on any host, train);
@@ -115,6 +119,7 @@ def search(
     if isinstance(space, SearchSpace) and units is not None:
         raise UsageError("units are chosen when a space is made: space(name, units)")
     check_exclusions(exclude)
+    check_constraints(require)
     kind = executor or ("local" if workers else "inline")
     if kind not in EXECUTORS:
         hint = did_you_mean(kind, EXECUTORS)
@@ -153,6 +158,7 @@ def search(
         "retest_seeds": retest_seeds,
         "deduplicate": deduplicate,
         "exclude": sorted(exclude),
+        "require": list(require),
         "device": device,
         "versions": library_versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

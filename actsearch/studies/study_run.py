@@ -135,6 +135,7 @@ class StudyRun:
             window=config["window"],
             seeds=protocol.training_seeds(config["seed"], "search", config["seeds"]),
             exclude=config["exclude"],
+            require=config["require"],
             proposed=self._proposed,
         )
         trials = self._store.trials()

@@ -20,7 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reinforce": {"batch": 5, "hidden": 8},
     "ppo": {"batch": 5, "hidden": 8, "epochs": 2},
     "pqt": {"batch": 5, "hidden": 8},
-    "surrogate": {"initial": 5, "batch": 2, "pool": 32},
+    "surrogate": {"initial": 5, "batch": 3, "pool": 8},
 }
 TINY = """
 start: unit

@@ -154,6 +154,30 @@ def test_saving_and_loading(small: EquivalenceClasses, tmp_path: Path, suffix: s
     assert again.class_of("where(x > 0, x, 0)") == small.class_of("relu(x)")
 
 
+def test_the_graph_is_written_for_other_tools(
+    small: EquivalenceClasses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = nx.read_graphml(small.save(tmp_path / "classes.graphml"))
+    assert graph.number_of_nodes() == 500
+    assert graph.number_of_edges() == len(small.links)
+    assert {data["text"] for _, data in graph.nodes(data=True)} == set(small.candidates)
+    assert all("by" in data["certificate"] for _, _, data in graph.edges(data=True))
+    monkeypatch.setattr("actsearch.equivalence.classes._LARGEST_GRAPHML", 10)
+    with pytest.raises(ValueError, match="at most 10"):
+        small.save(tmp_path / "again.graphml")
+
+
+def test_linear_functions_and_the_largest_classes(small: EquivalenceClasses) -> None:
+    linear = {small.representative(number) for number in small.linear}
+    assert small.class_of("x") in small.linear
+    assert small.class_of("2*x") in small.linear
+    assert small.class_of("abs(x)") not in small.linear
+    assert all("sqrt" not in text and "tanh" not in text for text in linear)
+    sizes = [len(small.members(number)) for number in small.largest(10)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == max(len(small.members(number)) for number in range(small.count))
+
+
 def test_damaged_files_are_refused(small: EquivalenceClasses, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="saved as"):
         small.save(tmp_path / "classes.pkl")

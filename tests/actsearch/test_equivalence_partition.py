@@ -13,7 +13,7 @@ import pytest
 from actsearch.equivalence import audit, batches
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.certificate import Witness, decide
-from actsearch.equivalence.congruence import Partition, partition
+from actsearch.equivalence.congruence import Partition, partition, sharpen
 from actsearch.equivalence.holes import with_holes
 from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.grammar import SpaceError, parse
@@ -187,6 +187,18 @@ def test_the_audit_finds_what_is_false_and_repairs_it(tmp_path: Path) -> None:
     assert all(row[3] == [] for row in rounds)
 
 
+def test_more_points_split_what_differs_and_nothing_else() -> None:
+    found = partition(closed_space(), processes=1)
+    numbers = found.numbers.copy()
+    assert sharpen(found, pools=2, threads=1) == 0
+    assert (found.numbers == numbers).all()
+    first, second = (found.class_of(t) for t in ("add(x, add(x, x))", "add(x, max(x, abs(x)))"))
+    found.numbers[found.numbers == second] = first
+    assert sharpen(found, pools=1, threads=2) >= 0
+    assert found.class_of("add(x, add(x, x))") != found.class_of("add(x, max(x, abs(x)))")
+    assert found.counts.sum() == found.space.count()
+
+
 def test_sub_terms_that_an_audit_told_apart_stay_apart() -> None:
     plain = partition(closed_space(), processes=1)
     table = plain.big
@@ -211,6 +223,7 @@ def test_keys_are_close_for_equal_values_and_undefined_counts() -> None:
     assert len(pool) == 64
     assert sorted(pool.x) == sorted(-x for x in pool.x)
     assert sorted(pool.beta) == sorted(-b for b in pool.beta)
+    assert min(map(abs, batches.points(512, 1e-9, 40.0).x)) < 2e-9
     x = pool.leaves(np.float64)["x"]
     with np.errstate(invalid="ignore"):
         rows = np.concatenate([x * 3, x + x + x, np.sqrt(x), 0 * np.log(x), x * np.inf])

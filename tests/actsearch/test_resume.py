@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from actsearch.drivers import DRIVERS
 from actsearch.studies.records import STAGES
 from actsearch.studies.store import Store
 from actsearch.studies.study import Progress, Study, search
@@ -24,6 +25,7 @@ from tests.actsearch.test_executors import alive
 from tests.actsearch.test_study import essence
 
 KILLS = 20
+CONTROLLERS = ("reinforce", "ppo", "pqt")
 
 
 def settings(run: Path, log: Path, **options: Any) -> dict[str, Any]:
@@ -163,12 +165,13 @@ def test_a_kill_at_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert moment > 40
 
 
-@pytest.mark.parametrize("driver", ["exhaustive", "random", "reinforce", "ppo"])
+@pytest.mark.parametrize("driver", sorted(DRIVERS.keys() - {"evolution"}))
 def test_every_driver_resumes_exactly(
     driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted again and again, with and without a snapshot of its state to begin from."""
-    small = {"batch": 4, "hidden": 8} if driver in ("reinforce", "ppo") else {}
+    small: dict[str, Any] = {"batch": 4, "hidden": 8} if driver in CONTROLLERS else {}
+    small |= {"initial": 6, "batch": 2, "pool": 8} if driver == "surrogate" else {}
     options = {"driver": driver, "driver_options": small, "trials": 24, "units": 2}
     reference = search("swish", **settings(tmp_path / "a", tmp_path / "log", **options))
     for every in (5, 1000):
