@@ -24,6 +24,7 @@ _PUBLIC = {
     "SpaceError": "actsearch.grammar",
     "Study": "actsearch.studies.study",
     "compile": "actsearch.codegen",
+    "compile_all": "actsearch.codegen",
     "deduplicate": "actsearch.equivalence",
     "equivalent": "actsearch.equivalence",
     "export": "actsearch.codegen",
@@ -48,6 +49,7 @@ __all__ = [
     "Study",
     "__version__",
     "compile",
+    "compile_all",
     "deduplicate",
     "equivalent",
     "export",
@@ -65,7 +67,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from actsearch.analysis import properties
-    from actsearch.codegen import compile, export, gradient, parameter_groups
+    from actsearch.codegen import compile, compile_all, export, gradient, parameter_groups
     from actsearch.equivalence import deduplicate, equivalent
     from actsearch.grammar import (
         Expression,

@@ -14,9 +14,9 @@ from actsearch.codegen.programs import Program, program
 from actsearch.codegen.targets import TARGETS, UnknownTarget
 
 if TYPE_CHECKING:
-    from actsearch.codegen.module import Activation, compile, parameter_groups
+    from actsearch.codegen.module import Activation, compile, compile_all, parameter_groups
 
-_NEEDS_TORCH = frozenset({"Activation", "compile", "parameter_groups"})
+_NEEDS_TORCH = frozenset({"Activation", "compile", "compile_all", "parameter_groups"})
 
 __all__ = [
     "TARGETS",
@@ -24,6 +24,7 @@ __all__ = [
     "Program",
     "UnknownTarget",
     "compile",
+    "compile_all",
     "export",
     "gradient",
     "parameter_groups",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 
 from actsearch.codegen.programs import program
 from actsearch.codegen.sources import retain
-from actsearch.codegen.targets import PRECISIONS, build_best, check_precision, target
+from actsearch.codegen.targets import (
+    PRECISIONS,
+    BuildError,
+    best_target,
+    build_best,
+    check_precision,
+    target,
+)
 from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import reserved_names
 from actsearch.grammar.expression import Expression, Parameter
@@ -191,6 +199,29 @@ def compile(
     return Activation(
         expression, backend, num_parameters, device, dtype, inplace, split_dimension, precision
     )
+
+
+def compile_all(
+    expressions: Iterable[str | Expression],
+    backend: str = "auto",
+    precision: str = PRECISIONS[0],
+    **options: Any,
+) -> list[Activation]:
+    """Modules for several activations, whose code is built in one go.
+
+    Args:
+        expressions: expressions, or their texts.
+        backend, precision, **options: as for `compile`, for all of them.
+
+    Raises:
+        ExpressionError: a text is no expression.
+        UnknownTarget: there is no such backend.
+    """
+    parsed = [as_expression(expression) for expression in expressions]
+    row = best_target() if backend == "auto" else target(backend)
+    with contextlib.suppress(BuildError):  # each of them says so, or falls back
+        row.prepare([program(expression) for expression in parsed], check_precision(precision))
+    return [compile(expression, backend, precision=precision, **options) for expression in parsed]
 
 
 def parameter_groups(

@@ -6,7 +6,7 @@ A target joins by adding a row to `TARGETS`. Rows name their module, which is im
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -44,6 +44,7 @@ class Target:
                                            the exported file, that runs without ActSearch
         available() -> bool                whether this machine can run it
         fits(program) -> bool              whether it takes programs of that size; where it has one
+        prepare(programs, precision)       build several at once; where it has one
 
     Attributes:
         name: what users call it.
@@ -83,6 +84,12 @@ class Target:
     def write(self, program: Program, path: Path, num_parameters: int = 1) -> None:
         """Write the exported file, with per-channel parameters of that size if it holds any."""
         self._function("write")(program, path, num_parameters)
+
+    def prepare(self, programs: Sequence[Program], precision: str = PRECISIONS[0]) -> None:
+        """Build several at once, where that is cheaper than one by one."""
+        prepare = getattr(import_module(self.module), "prepare", None)
+        if prepare is not None:
+            prepare([program for program in programs if self.fits(program)], precision)
 
     def fits(self, program: Program) -> bool:
         """Whether the target takes programs of that size."""

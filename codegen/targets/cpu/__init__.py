@@ -10,7 +10,7 @@ operator.cpp  the operator: layouts, types, threads, sums, autograd
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any
     from actsearch.codegen.targets.cpu.function import function
 
     return function(program, precision)
+
+
+def prepare(programs: Sequence[Program], precision: str = PRECISIONS[0]) -> None:
+    """Compile the kernels of several programs in one run of the compiler."""
+    from actsearch.codegen.targets.cpu import kernels
+
+    kernels.load(programs, precision)
 
 
 def fits(program: Program) -> bool:
