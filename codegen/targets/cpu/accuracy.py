@@ -26,6 +26,7 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 _OCTAVES = (-40, 127)
 _DENSITY = 24  # probes an octave
 _AROUND = 2 * _DENSITY + 1
+_LANES = 16  # what the number of elements is a multiple of
 _FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
 
 
@@ -139,9 +140,10 @@ def call(
 ) -> tuple[list[Array], bool]:
     """A compiled routine on arrays of one length: its results, and whether it says it is lost."""
     length = len(arguments[0])
-    out = [np.empty(length, arguments[0].dtype) for _ in range(results)]
-    lost = function(ctypes.c_long(length), _pointers(arguments), _pointers(out))
-    return out, bool(lost)
+    padded = [np.pad(argument, (0, -length % _LANES), "edge") for argument in arguments]
+    out = [np.empty_like(padded[0]) for _ in range(results)]
+    lost = function(ctypes.c_long(len(padded[0])), _pointers(padded), _pointers(out))
+    return [values[:length] for values in out], bool(lost)
 
 
 def _pointers(arrays: list[Array]) -> Any:

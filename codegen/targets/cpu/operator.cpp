@@ -1,7 +1,7 @@
 // The operator of the target `cpu`, built once for a machine: `actsearch::activation` and its two
 // derivatives, for every kernel that is registered with it.
 //
-// A kernel is a C function over arrays of at most BLOCK elements. The operator brings every argument
+// A kernel is a C function over arrays of at most BLOCK elements, a multiple of LANES. The operator brings every argument
 // into such arrays, whatever its layout and type: tensors are read in the memory order of the result,
 // a parameter is read like a tensor that does not advance, half types are computed in float32.
 // Where float32 is not accurate enough, which the kernel or its bound says, a block is computed again
@@ -33,7 +33,8 @@ namespace {
 using at::Tensor;
 using at::TensorList;
 
-constexpr int64_t BLOCK = 1024;           // elements that a kernel is called with
+constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
+constexpr int64_t LANES = 16;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
 constexpr int64_t STREAMED = 4 << 20;     // bytes from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
@@ -286,16 +287,18 @@ struct Call {
       const int64_t end = std::min(elements, (c + 1) * chunk);
       for (int64_t begin = c * chunk; begin < end; begin += BLOCK) {
         const int64_t n = std::min(BLOCK, end - begin);
+        const int64_t padded = (n + LANES - 1) / LANES * LANES;
         bool again = !function;
         for (int64_t k = 0; k < reads; ++k) {
-          in[k] = read(arguments[k], begin, n, buffers + k * BLOCK);
+          in[k] = read(arguments[k], begin, n, padded, buffers + k * BLOCK);
           if (is_bounded && arguments[k].is_input) again |= outside(in[k], n, bound);
         }
         for (int64_t k = 0; k < writes; ++k)
-          out[k] = is_same && !streams && !results[k].sums ? (T*)results[k].data + begin
-                                                            : buffers + (reads + k) * BLOCK;
-        if (!again) again = function(n, in, out);
-        if (again && !is_wide) compute_wide(n, in, out, wide_memory);
+          out[k] = is_same && !streams && !results[k].sums && n == padded
+              ? (T*)results[k].data + begin
+              : buffers + (reads + k) * BLOCK;
+        if (!again) again = function(padded, in, out);
+        if (again && !is_wide) compute_wide(padded, in, out, wide_memory);
         for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
       }
     }
@@ -304,14 +307,17 @@ struct Call {
 #endif
   }
 
-  const T* read(const Argument& argument, int64_t begin, int64_t n, T* buffer) const {
+  const T* read(
+      const Argument& argument, int64_t begin, int64_t n, int64_t padded, T* buffer) const {
     if (argument.is_parameter) {
-      if (!argument.view.constant()) argument.view.read((const T*)argument.data, begin, n, buffer);
-      return buffer;
+      if (argument.view.constant()) return buffer;
+      argument.view.read((const T*)argument.data, begin, n, buffer);
+    } else {
+      if constexpr (is_same)
+        if (argument.view.contiguous() && n == padded) return (const T*)argument.data + begin;
+      argument.view.read((const S*)argument.data, begin, n, buffer);
     }
-    if constexpr (is_same)
-      if (argument.view.contiguous()) return (const T*)argument.data + begin;
-    argument.view.read((const S*)argument.data, begin, n, buffer);
+    std::fill(buffer + n, buffer + padded, buffer[n - 1]);
     return buffer;
   }
 
@@ -320,7 +326,7 @@ struct Call {
       result.view.add(from, begin, n, result.partial.data() + chunk * result.sums);
     else if (streams)
       stream(from, (S*)result.data + begin, n * sizeof(S));
-    else if constexpr (!is_same)
+    else if (from != (const T*)((const S*)result.data + begin))
       convert(from, (S*)result.data + begin, n);
   }
 

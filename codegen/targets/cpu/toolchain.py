@@ -48,10 +48,15 @@ class Compiler:
     @property
     def flags(self) -> list[str]:
         """For fast code with IEEE values: never -ffast-math, which changes the whole process."""
-        flags = ["-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-builtin"]
+        flags = ["-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-builtin"]
         flags += ["-ffp-contract=off"]  # a kink stays where the formula puts it, in every loop
         flags += [native(self)]
-        if not self.clang:
+        if self.clang:
+            flags += ["-O2"]
+        else:
+            # what -O2 adds takes thrice the time to compile, and straight-line loops are no faster
+            flags += ["-O1", "-ftree-vectorize", "-fvect-cost-model=unlimited"]
+            flags += ["-fno-schedule-insns2"]
             # conditions stay selections between two values, or nothing vectorises
             flags += ["-fno-tree-sink", "-fno-thread-jumps"]
             flags += ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
