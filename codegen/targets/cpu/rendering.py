@@ -1,7 +1,7 @@
 """Programs as C: one function for each routine and precision, over arrays of elements.
 
-A routine reads `in[0]`, `in[1]`, … and writes `out[0]`, …, all of n elements, parameters included; n
-is a multiple of 16, which spares the compiler what is left over. In float32 it returns whether an
+A routine reads `in[0]`, `in[1]`, … and writes `out[0]`, …, all of n elements, parameters included;
+n is a multiple of 16, which spares the compiler what is left over. In float32 it returns whether an
 argument was too large for it. What rounding takes from the argument of an exponential or a
 trigonometric function is carried along, because they enlarge it: exp(a*b) is computed as
 exp(t + low), where t + low is the product without rounding.
