@@ -13,6 +13,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <c10/util/SmallVector.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -125,8 +126,8 @@ void stream(const void* from, void* to, int64_t bytes) {
 // ---- views: a tensor, or a parameter that does not advance, in the memory order of the result
 
 struct View {
-  int64_t count = 0;                   // dimensions that are left when adjacent ones are merged
-  int64_t sizes[DEEP], strides[DEEP];  // outermost first; in elements
+  int64_t count = 0;                            // dimensions left when adjacent ones are merged
+  c10::SmallVector<int64_t, 6> sizes, strides;  // outermost first; in elements
 
   View(at::IntArrayRef all_sizes, at::IntArrayRef all_strides, const std::vector<int64_t>& order) {
     for (int64_t d : order) {
@@ -135,13 +136,14 @@ struct View {
         sizes[count - 1] *= all_sizes[d];
         strides[count - 1] = all_strides[d];
       } else {
-        sizes[count] = all_sizes[d];
-        strides[count++] = all_strides[d];
+        sizes.push_back(all_sizes[d]);
+        strides.push_back(all_strides[d]);
+        ++count;
       }
     }
     if (!count) {
-      sizes[0] = 1;
-      strides[0] = 0;
+      sizes.push_back(1);
+      strides.push_back(0);
       count = 1;
     }
   }
@@ -272,7 +274,8 @@ struct Call {
 
   void compute(int64_t first, int64_t last, int64_t chunk) {
     const int64_t reads = arguments.size(), writes = results.size();
-    std::vector<T> memory((reads + writes) * BLOCK + 64 / sizeof(T));
+    static thread_local std::vector<T> memory;
+    memory.resize(std::max<size_t>(memory.size(), (reads + writes) * BLOCK + 64 / sizeof(T)));
     T* buffers = (T*)(((uintptr_t)memory.data() + 63) & ~uintptr_t(63));
     std::vector<double> wide_memory;
     const T* in[MOST];
@@ -411,6 +414,10 @@ std::vector<Tensor> apply(
   std::vector<Tensor> kept, found;
   std::vector<Argument> arguments;
   std::vector<Result> results;
+  kept.reserve(reads.size());
+  arguments.reserve(reads.size());
+  found.reserve(likes.size());
+  results.reserve(likes.size());
   for (const auto& [tensor, parameter, is_input] : reads) {
     if (parameter < 0) {
       kept.push_back(tensor.scalar_type() == type ? tensor : tensor.to(type));
