@@ -23,7 +23,7 @@ _FAST = 4096.0
 
 _NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
 _SMALLEST = float(np.finfo(np.float32).tiny)
-_OCTAVES = (-40, 127)
+_OCTAVES = (-41, 127)
 _DENSITY = 24  # probes an octave
 _AROUND = 2 * _DENSITY + 1
 _LANES = 16  # what the number of elements is a multiple of
@@ -129,8 +129,8 @@ def _scale(values: Array, sizes: Array) -> Array:
 def _told(single: Callable[..., int], arguments: list[Array], count: int) -> Array:
     """At which probes the code says itself that it is not accurate."""
     told = np.zeros(len(arguments[0]), bool)
-    for begin in range(0, len(told), _DENSITY):
-        part = slice(begin, begin + _DENSITY)
+    for begin in range(0, len(told), 2 * _LANES):
+        part = slice(begin, begin + 2 * _LANES)
         told[part] = call(single, [argument[part].copy() for argument in arguments], count)[1]
     return told
 
@@ -140,7 +140,9 @@ def call(
 ) -> tuple[list[Array], bool]:
     """A compiled routine on arrays of one length: its results, and whether it says it is lost."""
     length = len(arguments[0])
-    padded = [np.pad(argument, (0, -length % _LANES), "edge") for argument in arguments]
+    padded = arguments
+    if length % _LANES:
+        padded = [np.pad(argument, (0, -length % _LANES), "edge") for argument in arguments]
     out = [np.empty_like(padded[0]) for _ in range(results)]
     lost = function(ctypes.c_long(len(padded[0])), _pointers(padded), _pointers(out))
     return [values[:length] for values in out], bool(lost)
