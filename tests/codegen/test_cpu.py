@@ -200,6 +200,40 @@ def test_arguments_out_of_range_are_computed_in_float64() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "text", ["gelu(x)", "tanh(x)", "softplus(x)", "x*atan(x)", "x*sigmoid(beta*x)"]
+)
+def test_float32_code_is_accurate_where_it_is_common(text: str) -> None:
+    """Without what rounding took from arguments, most of these would be computed in float64."""
+    assert range_of(text, "forward").anywhere
+    assert range_of(text, "backward").anywhere
+
+
+def test_float32_code_that_cancels_is_not_used() -> None:
+    assert not range_of("x - tanh(x)", "forward").anywhere
+
+
+def range_of(text: str, routine: str) -> accuracy.Range:
+    """Where a routine's float32 code is used."""
+    activation = program(parse(text))
+    (number,) = kernels.load([activation], "accurate")
+    path = kernels._libraries({number: activation}, "accurate", kernels.FIRST)[number]
+    single, wide = (getattr(ctypes.CDLL(path), f"k{number}_{routine}_{p}") for p in ("f32", "f64"))
+    return accuracy.single_range(getattr(activation, routine), "accurate", single, wide)
+
+
+@pytest.mark.parametrize("text", ["x*t1_low + out0", "x*in0 + n", "v1*sin(t1*x)", "x*float_"])
+def test_parameters_may_have_any_name(text: str) -> None:
+    x = torch.randn(20)
+    torch.testing.assert_close(compile(text, backend="cpu")(x), compile(text, backend="torch")(x))
+
+
+def test_initial_values_belong_to_a_kernel() -> None:
+    """Accuracy was measured around them."""
+    texts = ["x*sin(beta*x); beta = 1", "x*sin(beta*x); beta = 1000"]
+    assert len(set(kernels.load([program(parse(text)) for text in texts], "accurate"))) == 2
+
+
 def test_fast_precision_is_close() -> None:
     x = torch.linspace(-9, 9, 5000)
     for text in ("x*tanh(softplus(x))", "exp(-(erf(x) - cos(x))**2)", "asinh(x)*sinh(x)"):
@@ -252,11 +286,10 @@ def test_other_processes_find_it_and_damage_is_repaired() -> None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     first = run("anything")
-    folder = toolchain.cache_folder()
-    (number,) = kernels.load([program(parse("x*sin(77.5*x)"))], "accurate")
-    compiler = toolchain.compiler("c")
-    name = "kernel-" + toolchain.key(compiler, str(number), *kernels.FIRST, *compiler.flags)
-    path = folder / f"{name}.so"
+    activation = program(parse("x*sin(77.5*x)"))
+    (number,) = kernels.load([activation], "accurate")
+    path = Path(kernels._libraries({number: activation}, "accurate", kernels.FIRST)[number])
+    name = path.stem
     assert run("must be there") == first
     damaged = path.read_bytes()[:-100]
     path.unlink()

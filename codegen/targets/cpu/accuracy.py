@@ -17,9 +17,9 @@ from actsearch.grammar.expression import Input, Parameter
 
 Array = NDArray[Any]
 
-_TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}
-_PER_STEP = 0.4
-_FAST = 4096.0
+_TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
+_PER_STEP = 0.4  # of them that each operation may add, in long code
+_FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 
 _NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
 _SMALLEST = float(np.finfo(np.float32).tiny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,20 +20,18 @@ def function(program: Program, precision: str) -> Callable[..., Any]:
     (number,) = kernels.load([program], precision)
     forward = torch.ops.actsearch.activation.default
     backward = torch.ops.actsearch.activation_backward.default
-    other: list[Callable[..., Any]] = []
 
-    def transparent(*tensors: Tensor) -> Tensor:
+    @cache
+    def transparent() -> Callable[..., Any]:
         """In PyTorch's own operators, for those who look into a function."""
-        if not other:
-            other.append(composable.build(program))
-        return other[0](*tensors)  # type: ignore[no-any-return]
+        return composable.build(program)
 
     def activation(*tensors: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             if torch.compiler.is_exporting():
-                return transparent(*tensors)
+                return transparent()(*tensors)  # type: ignore[no-any-return]
         elif peek_interpreter_stack() is not None:  # one of torch.func's transforms
-            return transparent(*tensors)
+            return transparent()(*tensors)  # type: ignore[no-any-return]
         return forward(tensors, number)  # type: ignore[no-any-return]
 
     def gradients(dy: Tensor, *tensors: Tensor) -> list[Tensor]:

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import traceback
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from actsearch.codegen.programs import Program
@@ -22,6 +22,7 @@ from actsearch.codegen.targets.cpu.library import Builder, library
 from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, ROUTINES, functions
 
 FIRST, _SECOND = ROUTINES[:2], ROUTINES[2:]
+_NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
 
@@ -57,12 +58,19 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
 
 @cache
 def _number(program: Program, precision: str) -> int:
-    """What the operator calls an activation: the same in every process."""
-    dimensions = [parameter.dimension for parameter in program.parameters]
-    text = (
-        f"{ELEMENTARY}{functions(program, FIRST, 'k')}{len(program.inputs)}{dimensions}{precision}"
-    )
+    """What the operator calls an activation: the same in every process.
+
+    Initial values belong to it, because accuracy is measured around them.
+    """
+    declared = [(parameter.dimension, parameter.initial) for parameter in program.parameters]
+    text = f"{ELEMENTARY}{_code(program, FIRST)}{len(program.inputs)}{declared}{precision}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+
+
+@lru_cache(maxsize=256)
+def _code(program: Program, routines: Sequence[str]) -> str:
+    """The routines as C, under a name that stands for that of the kernel."""
+    return functions(program, routines, _NAME)
 
 
 def _libraries(
@@ -70,25 +78,22 @@ def _libraries(
 ) -> dict[int, str]:
     """A library that holds the routines, for each program."""
     compiler = toolchain.compiler("c")
+    arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else [])]
+    arguments += ["-DVECTOR_MATH", "-lmvec", "-lm"] if compiler.vector_math else ["-lm"]
+    texts = {
+        number: _code(program, routines).replace(_NAME, f"k{number}")
+        for number, program in programs.items()
+    }
     names = {
-        number: "kernel-" + toolchain.key(compiler, str(number), *routines, *compiler.flags)
-        for number in programs
+        number: "kernel-" + toolchain.key(compiler, ELEMENTARY, text, *arguments)
+        for number, text in texts.items()
     }
     paths = {number: toolchain.cached(name) for number, name in names.items()}
     missing = [number for number, path in paths.items() if path is None]
     if missing:
-        text = "".join(functions(programs[number], routines, f"k{number}") for number in missing)
-        vector = ["-DVECTOR_MATH", "-lmvec"] if compiler.vector_math else []
-        fast = ["-DFAST"] if precision == "fast" else []
-        built = toolchain.build(
-            compiler,
-            [names[number] for number in missing],
-            ELEMENTARY + text,
-            *compiler.flags,
-            *fast,
-            *vector,
-            "-lm",
-        )
+        source = ELEMENTARY + "".join(texts[number] for number in missing)
+        wanted = [names[number] for number in missing]
+        built = toolchain.build(compiler, wanted, source, *arguments)
         paths |= dict(zip(missing, built, strict=True))
     return {number: str(path) for number, path in paths.items()}
 

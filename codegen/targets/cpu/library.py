@@ -54,8 +54,8 @@ def _flags(compiler: toolchain.Compiler) -> list[str]:
     abi = int(torch.compiled_with_cxx11_abi())
     standard = "c++20" if (include / "torch" / "headeronly").is_dir() else "c++17"
     return [
-        "-x", "c++", f"-std={standard}", "-O2", "-fPIC", "-shared", "-w", "-fopenmp",
-        toolchain.native(compiler), f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
+        f"-std={standard}", "-O2", "-fPIC", "-shared", "-w", "-fopenmp",
+        compiler.native, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{libraries}",
         "-ltorch", "-ltorch_cpu", "-lc10",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any, ClassVar
 
 from actsearch.codegen.programs import Earlier, Operand, Program, Routine, Step
-from actsearch.codegen.targets.base import Code, Function, Renderer, variable_names
+from actsearch.codegen.targets.base import ATOM, Code, Function, Renderer, variable_names
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 
@@ -25,11 +25,11 @@ ELEMENTARY = resources.files(__package__).joinpath("elementary.c").read_text(enc
 ROUTINES = ("forward", "backward", "double_backward")
 
 _DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)", re.MULTILINE)
-_DECLARED_NAMES = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\(", re.MULTILINE)
 _LONGEST_TITLE = 2000  # characters of a formula in a comment
 _SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
 _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
+_OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low)?")  # what a function calls its own variables
 
 
 def _functions() -> dict[str, Function]:
@@ -155,7 +155,7 @@ class CRenderer(Renderer):
         low = [self._low_of(operand, lows) for operand in operands]
         if operator == "neg":
             return f"-{low[0]}" if low[0] else ""
-        a, b = (code.within(4) for code in codes)
+        a, b = (code.within(ATOM) for code in codes)
         if operator == "mul":
             parts = [f"fma32({a}, {b}, -{name})"]
             if any(isinstance(o, float) and math.frexp(o)[0] in (0.5, -0.5) for o in operands):
@@ -204,7 +204,7 @@ class Single(CRenderer):
     def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
         if isinstance(operand, float):
             rest = operand - _rounded(operand)
-            return f"{_literal(_rounded(rest), 'f')}" if rest and math.isfinite(rest) else ""
+            return _literal(_rounded(rest), "f") if rest and math.isfinite(rest) else ""
         return super()._low_of(operand, lows)
 
 
@@ -259,7 +259,7 @@ def source(program: Program) -> str:
     chosen: set[int] = set()
     for number in reversed(range(1, len(pieces))):  # a function calls those before it
         piece = pieces[number]
-        defined = set(_DECLARED_NAMES.findall(piece))
+        defined = {name for name, _ in _DECLARED.findall(piece)}
         if piece.startswith("#") or defined & needed:
             chosen.add(number)
             needed |= set(re.findall(r"\w+", piece))
@@ -288,10 +288,9 @@ def _commented(text: str) -> str:
 
 def functions(program: Program, routines: Sequence[str], prefix: str) -> str:
     """Routines as C functions `{prefix}_{routine}_{f32|f64}`; they go with `ELEMENTARY`."""
-    taken = reserved_names()
     names = {
-        node: name if name.isascii() and name not in taken and not name.startswith("t") else f"v{k}"
-        for k, (node, name) in enumerate(variable_names(program, taken).items())
+        node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
+        for k, (node, name) in enumerate(variable_names(program, reserved_names()).items())
     }
     return "".join(
         _function(getattr(program, name), names, renderer, f"{prefix}_{name}_{renderer.precision}")

@@ -31,11 +31,13 @@ class Compiler:
     """A C or C++ compiler.
 
     Attributes:
+        language: "c" or "c++".
         path: the executable.
         identity: what tells it from another version of it.
         clang: whether it takes clang's flags instead of GCC's.
     """
 
+    language: str
     path: str
     identity: str
     clang: bool
@@ -46,11 +48,16 @@ class Compiler:
         return not self.clang and platform.machine() == "x86_64" and _glibc() >= _VECTOR_MATH_SINCE
 
     @property
+    def native(self) -> str:
+        """The flag for this processor's own instructions."""
+        return "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
+
+    @property
     def flags(self) -> list[str]:
         """For fast code with IEEE values: never -ffast-math, which changes the whole process."""
         flags = ["-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-builtin"]
         flags += ["-ffp-contract=off"]  # a kink stays where the formula puts it, in every loop
-        flags += [native(self)]
+        flags += [self.native]
         if self.clang:
             flags += ["-O2"]
         else:
@@ -100,14 +107,8 @@ def _find(language: str, preferred: str) -> Compiler | None:
             real = Path(path).resolve()
             status = real.stat()
             identity = f"{real} {status.st_size} {status.st_mtime_ns}"
-            return Compiler(path, identity, "clang" in real.name)
+            return Compiler(language, path, identity, "clang" in real.name)
     return None
-
-
-@cache
-def native(compiler: Compiler) -> str:
-    """The flag for this processor's own instructions, where the compiler has one."""
-    return "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
 
 
 @cache
@@ -174,7 +175,7 @@ def build(compiler: Compiler, names: Sequence[str], source: str, *arguments: str
         BuildError: the compiler failed.
     """
     folder = cache_folder()
-    suffix = ".c" if compiler is _find("c", os.environ.get("CC", "")) else ".cpp"
+    suffix = ".c" if compiler.language == "c" else ".cpp"
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
         text, library = Path(scratch, f"source{suffix}"), Path(scratch, "library.so")
         text.write_text(source, encoding="utf-8")
