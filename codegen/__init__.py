@@ -14,9 +14,9 @@ from actsearch.codegen.programs import Program, program
 from actsearch.codegen.targets import TARGETS, UnknownTarget
 
 if TYPE_CHECKING:
-    from actsearch.codegen.module import Activation, compile, compile_all, parameter_groups
+    from actsearch.codegen.module import Activation, compile, compile_all, parameter_groups, prepare
 
-_NEEDS_TORCH = frozenset({"Activation", "compile", "compile_all", "parameter_groups"})
+_NEEDS_TORCH = frozenset({"Activation", "compile", "compile_all", "parameter_groups", "prepare"})
 
 __all__ = [
     "TARGETS",
@@ -28,6 +28,7 @@ __all__ = [
     "export",
     "gradient",
     "parameter_groups",
+    "prepare",
     "program",
 ]
 

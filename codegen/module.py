@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -131,25 +130,33 @@ class Activation(nn.Module):
             retain(self._elsewhere[device], self)
         return self._elsewhere[device]
 
-    @property
-    def direct_gradients(self) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None:
-        """(gradient for the output, x) -> gradients for x and for each parameter, in order.
+    def direct(
+        self, device: torch.device | str = "cpu"
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Sequence[Tensor]]] | None:
+        """The module without autograd's bookkeeping, for training loops that keep their own.
 
-        What the backward pass computes, without autograd's bookkeeping, for training loops that
-        keep their own; a gated activation halves x. None where the backend has only autograd.
+        Args:
+            device: where x will be.
+
+        Returns:
+            Two functions, to be called under `torch.no_grad()`: x -> the value; and (gradient for
+            the value, x) -> gradients for x and for each parameter, in order. A gated activation
+            halves x. None where the backend has only autograd.
         """
-        function = getattr(self._function, "gradients", None)
-        return None if function is None else partial(self._gradients, function)
-
-    def _gradients(self, function: Callable[..., Any], dy: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        function = self._on(torch.device(device).type)
+        gradients = getattr(function, "gradients", None)
+        if gradients is None:
+            return None
         parameters = [getattr(self, name) for name in self._names]
-        inputs = _halves(x, self.split_dimension) if self._gated else (x,)
-        with torch.no_grad():
-            slopes = function(dy, *inputs, *parameters)
-            slopes = (slopes,) if isinstance(slopes, Tensor) else tuple(slopes)
-            if self._gated:
-                return torch.cat(slopes[:2], self.split_dimension), *slopes[2:]
-        return slopes
+        dimension = self.split_dimension
+
+        def of_halves(dy: Tensor, x: Tensor) -> Sequence[Tensor]:
+            first, second, *others = gradients(dy, *_halves(x, dimension), *parameters)
+            return torch.cat((first, second), dimension), *others
+
+        if self._gated:
+            return lambda x: function(*_halves(x, dimension), *parameters), of_halves
+        return lambda x: function(x, *parameters), lambda dy, x: gradients(dy, x, *parameters)
 
     def extra_repr(self) -> str:
         parts = [str(self.expression)]
@@ -218,10 +225,31 @@ def compile_all(
         UnknownTarget: there is no such backend.
     """
     parsed = [as_expression(expression) for expression in expressions]
-    row = best_target() if backend == "auto" else target(backend)
-    with contextlib.suppress(BuildError):  # each of them says so, or falls back
-        row.prepare([program(expression) for expression in parsed], check_precision(precision))
+    prepare(parsed, backend, precision)
     return [compile(expression, backend, precision=precision, **options) for expression in parsed]
+
+
+def prepare(
+    expressions: Iterable[str | Expression],
+    backend: str = "auto",
+    precision: str = PRECISIONS[0],
+    device: str = "cpu",
+) -> None:
+    """Build the code of several activations in one go; `compile` then finds it.
+
+    Args:
+        expressions: expressions, or their texts.
+        backend, precision: as for `compile`.
+        device: the type of the device that they will be computed on.
+
+    Raises:
+        ExpressionError: a text is no expression.
+        UnknownTarget: there is no such backend.
+    """
+    row = best_target(device) if backend == "auto" else target(backend)
+    programs = [program(as_expression(expression)) for expression in expressions]
+    with contextlib.suppress(BuildError):  # `compile` says so, or falls back
+        row.prepare(programs, check_precision(precision))
 
 
 def parameter_groups(

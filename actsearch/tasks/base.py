@@ -6,7 +6,7 @@ This file imports nothing heavy: torch and the data are touched by `Task.train` 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,6 +134,20 @@ class Task:
     child: str
     recipe: Recipe
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def prepare(self, expressions: Sequence[str | Expression], device: str = "auto") -> None:
+        """Build the code of several activations in one go, which is cheaper than in `train`.
+
+        Args:
+            expressions: activations that are to be trained.
+            device: as for `train`.
+
+        Raises:
+            ActSearchError: one of them is no expression.
+        """
+        from actsearch.tasks.training import prepare
+
+        prepare(expressions, device)
 
     def train(
         self,

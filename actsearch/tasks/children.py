@@ -20,6 +20,9 @@ from actsearch.tasks.base import TaskError
 
 Shape = Sequence[int]
 
+PRECISION = "fast"
+"""Of the activations: rounding is nothing next to the noise of training."""
+
 
 class MakeActivation(Protocol):
     """Builds the activation that follows a layer.
@@ -46,7 +49,7 @@ class Generated:
         from actsearch.codegen import compile
 
         return compile(
-            self.expression, num_parameters=channels, split_dimension=1, precision="fast"
+            self.expression, num_parameters=channels, split_dimension=1, precision=PRECISION
         )
 
 

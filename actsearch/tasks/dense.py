@@ -8,13 +8,14 @@ Tests hold that it trains as `AutogradTrainer` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from actsearch.codegen.module import Activation
 from actsearch.tasks.base import Recipe
 from actsearch.tasks.children import MLP
 from actsearch.tasks.trainers import Resident, Trainer, optimiser_groups, rate_factor
@@ -25,8 +26,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class FlatGroup:
     """Parameters of equal rate and decay as slices of one buffer, with Adam's state beside it.
 
-    Adam as in Kingma and Ba (2015), algorithm 1, with its bias corrections folded into the step
-    size and ε placed as `torch.optim.Adam` places it.
+    Adam is the kernel of `torch.optim.Adam(fused=True)`: Kingma and Ba (2015), algorithm 1.
     """
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -35,8 +35,7 @@ class FlatGroup:
         self.gradient = torch.zeros_like(self.values)
         self.mean = torch.zeros_like(self.values)
         self.square = torch.zeros_like(self.values)
-        self.scratch = torch.empty_like(self.values)
-        self.beta2 = self.values.new_tensor(BETA2)  # a number would be made a tensor each step
+        self.number = torch.zeros((), device=self.values.device)
         offset = 0
         for p in parameters:
             here = slice(offset, offset + p.numel())
@@ -44,18 +43,23 @@ class FlatGroup:
             p.grad = self.gradient[here].view(p.shape)
             offset += p.numel()
 
-    def step(self, number: int, factor: float) -> None:
-        """Adam's step `number`, counted from 1, at `factor` times the learning rate."""
-        gradient, scratch = self.gradient, self.scratch
-        if self.weight_decay:
-            gradient.add_(self.values, alpha=self.weight_decay)
-        self.mean.lerp_(gradient, 1 - BETA1)
-        # Not lerp_: a square that overflows must stay infinite, as in torch.optim, and not be nan.
-        self.square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - BETA2)
-        correction = (1 - BETA2**number) ** 0.5
-        torch.sqrt(self.square, out=scratch).add_(EPSILON * correction)
-        rate = self.lr * factor * correction / (1 - BETA1**number)
-        self.values.addcdiv_(self.mean, scratch, value=-rate)
+    def step(self, factor: float) -> None:
+        """Adam's next step, at `factor` times the learning rate."""
+        torch._fused_adam_(
+            [self.values],
+            [self.gradient],
+            [self.mean],
+            [self.square],
+            [],
+            [self.number.add_(1)],
+            lr=self.lr * factor,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class Direct:
@@ -64,15 +68,19 @@ class Direct:
     The engine's fixed cost for each call is more than that of the arithmetic for 64 x 100 values.
     """
 
-    def __init__(self, module: nn.Module, gradients: Callable[..., tuple[Tensor, ...]]) -> None:
-        self.module, self.gradients = module, gradients
-        self.slopes = [cast("Tensor", p.grad) for p in module.parameters()]
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        value: Callable[[Tensor], Tensor],
+        gradients: Callable[[Tensor, Tensor], Sequence[Tensor]],
+    ) -> None:
+        self.value, self.gradients = value, gradients
+        self.slopes = [cast("Tensor", p.grad) for p in parameters]
 
     def forward(self, z: Tensor) -> Tensor:
         """The value at z, which is kept for `backward`."""
         self.z = z
-        value: Tensor = self.module(z)
-        return value
+        return self.value(z)
 
     def backward(self, dy: Tensor) -> Tensor:
         """The gradient for z from that for the value; writes those of the parameters."""
@@ -107,10 +115,10 @@ class ThroughAutograd:
         return torch.zeros_like(self.z) if dz is None else dz
 
 
-def differentiated(module: nn.Module) -> Direct | ThroughAutograd:
+def differentiated(module: nn.Module, device: torch.device) -> Direct | ThroughAutograd:
     """The cheapest way to a module's gradient; its parameters' `grad` must be in place."""
-    gradients = getattr(module, "direct_gradients", None)
-    return ThroughAutograd(module) if gradients is None else Direct(module, gradients)
+    direct = module.direct(device) if isinstance(module, Activation) else None
+    return ThroughAutograd(module) if direct is None else Direct(module.parameters(), *direct)
 
 
 class DenseTrainer(Trainer):
@@ -126,7 +134,9 @@ class DenseTrainer(Trainer):
             if group["params"]
         ]
         layers = (child.layer1, child.layer2, child.output)
-        self.activations = [differentiated(m) for m in (child.activation1, child.activation2)]
+        self.activations = [
+            differentiated(m, data.device) for m in (child.activation1, child.activation2)
+        ]
         self.weights = [layer.weight.detach() for layer in layers]
         self.transposed = [weight.t() for weight in self.weights]
         self.biases = [layer.bias.detach() for layer in layers]
@@ -149,7 +159,7 @@ class DenseTrainer(Trainer):
                 logits.append(self._gradients(x, target))
                 factor = rate_factor(self.recipe, i)
                 for group in self.groups:
-                    group.step(i + 1, factor)
+                    group.step(factor)
             losses = cross_entropy(torch.cat(logits), labels, reduction="none")
             self.losses[first:last] = losses.view(-1, batch).mean(1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from actsearch.grammar import Expression, as_expression
 from actsearch.tasks.base import ChildResult, Recipe, Task, TaskError
-from actsearch.tasks.children import MLP, Generated, MakeActivation, build_child
+from actsearch.tasks.children import MLP, PRECISION, Generated, MakeActivation, build_child
 from actsearch.tasks.dense import DenseTrainer
 from actsearch.tasks.trainers import AutogradTrainer, Resident, Trainer, resident
 
@@ -39,6 +39,13 @@ def train_child(
     parsed = as_expression(expression)
     place = resolve_device(device)
     return train_with(task, recipe, Generated(parsed), seed=seed, split=split, device=place)
+
+
+def prepare(expressions: Sequence[str | Expression], device: str) -> None:
+    """What `Task.prepare` promises."""
+    from actsearch.codegen import prepare as build
+
+    build(expressions, precision=PRECISION, device=resolve_device(device).type)
 
 
 def train_with(

@@ -54,6 +54,8 @@ class Target:
         capabilities: what its functions support beyond values and gradients: "double backward",
             "vmap", "torch.compile", "functorch", "export", "meta", "operator" (a registered
             torch.library operator). The contract suite tests those that a row declares.
+        devices: types of device that it computes on; empty where it computes on all.
+        exports_only: whether it makes files but no modules.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Target:
     description: str
     capabilities: frozenset[str]
     devices: frozenset[str] = frozenset()
+    exports_only: bool = False
 
     def computes_on(self, device: str) -> bool:
         """Whether it takes tensors of a type of device, such as "cpu" or "cuda"."""
@@ -128,6 +131,14 @@ TARGETS: Mapping[str, Target] = {
             ),
             frozenset({"cpu", "meta"}),
         ),
+        Target(
+            "onnx",
+            "actsearch.codegen.targets.onnx",
+            ".onnx",
+            "a graph of standard ONNX operators, for other runtimes; an exported file only",
+            frozenset(),
+            exports_only=True,
+        ),
     )
 }
 
@@ -161,9 +172,10 @@ def target(name: str) -> Target:
         raise UnknownTarget(f"there is no target {name!r}; targets are {listed}{hint}") from None
 
 
-def best_target() -> Target:
-    """The first target in order of preference that this machine can run."""
-    return next(TARGETS[name] for name in PREFERENCE if TARGETS[name].available())
+def best_target(device: str = "cpu") -> Target:
+    """The first target in order of preference that this machine can run on a type of device."""
+    rows = (TARGETS[name] for name in PREFERENCE)
+    return next(row for row in rows if row.computes_on(device) and row.available())
 
 
 def build_best(

@@ -218,7 +218,12 @@ def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any
     """The differentiable function of the inputs and the parameters, from the same source."""
     module = load(source(program))
     function: Any = module.activation
-    function.gradients = module._Gradient.forward  # for `Activation.direct_gradients`
+
+    def gradients(*tensors: Any) -> tuple[Any, ...]:
+        slopes: Any = module._Gradient.forward(*tensors)
+        return slopes if isinstance(slopes, tuple) else (slopes,)
+
+    function.gradients = gradients  # for `Activation.direct`
     return cast("Callable[..., Any]", function)
 
 

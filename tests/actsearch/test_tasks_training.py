@@ -77,8 +77,8 @@ def test_calling_the_generated_gradient_changes_no_bit(
     direct = task("mnist1d-mlp", steps=30).train(text, seed=0)
     kinds = []
 
-    def through_autograd(module: torch.nn.Module) -> dense.ThroughAutograd:
-        kinds.append(type(usual(module)))
+    def through_autograd(module: torch.nn.Module, device: torch.device) -> dense.ThroughAutograd:
+        kinds.append(type(usual(module, device)))
         return dense.ThroughAutograd(module)
 
     usual = dense.differentiated

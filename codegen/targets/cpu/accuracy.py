@@ -1,9 +1,9 @@
-"""Where float32 code is accurate enough, by measurement against the same code in float64."""
+"""Where float32 code is accurate enough, by measurement against the same steps in float64."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from actsearch.codegen.programs import DY, Routine
+from actsearch.codegen.programs import DY, Earlier, Operand, Routine
+from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
 
 Array = NDArray[Any]
@@ -20,13 +21,16 @@ Array = NDArray[Any]
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
 _PER_STEP = 0.4  # of them that each operation may add, in long code
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
+_NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
+"""Units in the last place are at least those of a number of this size."""
 
 _NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
-_SMALLEST = float(np.finfo(np.float32).tiny)
 _OCTAVES = (-41, 127)
 _DENSITY = 24  # probes an octave
 _AROUND = 2 * _DENSITY + 1
-_LANES = 16  # what the number of elements is a multiple of
+_LANES = 16  # what the number of elements, that of the probes too, is a multiple of
+_A_FEW = ctypes.c_long(_LANES)
+_Pointer = ctypes.c_void_p
 _FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
 
 
@@ -60,16 +64,14 @@ def _probes() -> Array:
     return values.astype(np.float32)
 
 
-def single_range(
-    routine: Routine, precision: str, single: Callable[..., int], wide: Callable[..., int]
-) -> Range:
+def single_range(routine: Routine, precision: str, single: Callable[..., int]) -> Range:
     """Where a routine's float32 code keeps to the tolerance, along rays through 0.
 
     Args:
         routine: what the code computes.
         precision: "accurate" or "fast".
-        single, wide: the compiled code, as C functions of the number of elements and of arrays of
-            pointers to arguments and results.
+        single: the compiled code, a C function of the number of elements and of arrays of pointers
+            to arguments and results.
     """
     worst = np.inf
     sizes = _probes()
@@ -86,7 +88,7 @@ def single_range(
                         value = factor * (node.initial or 1.0)
                     arguments.append(np.full(len(sizes), value, np.float32))
             with np.errstate(all="ignore"):
-                failing = _failing(routine, precision, arguments, single, wide)
+                failing = _failing(routine, precision, arguments, single)
             if failing.any():
                 worst = min(worst, float(sizes[failing].min()))
     if worst < _NEEDED:
@@ -95,27 +97,39 @@ def single_range(
 
 
 def _failing(
-    routine: Routine,
-    precision: str,
-    arguments: list[Array],
-    single: Callable[..., int],
-    wide: Callable[..., int],
+    routine: Routine, precision: str, arguments: list[Array], single: Callable[..., int]
 ) -> Array:
     """At which probes a result is off by more than the tolerance."""
-    count = len(routine.results)
-    found, lost = call(single, arguments, count)
-    exact, _ = call(wide, [argument.astype(np.float64) for argument in arguments], count)
+    found, lost = call(single, arguments, len(routine.results))
     failing = np.zeros(len(arguments[0]), bool)
-    told = _told(single, arguments, count) if lost else failing
-    for value, reference in zip(found, exact, strict=True):
+    told = _told(single, arguments, len(routine.results)) if lost else failing
+    for value, reference in zip(found, computed(routine, arguments), strict=True):
         rounded = reference.astype(np.float32)
         size = np.where(np.isfinite(rounded), np.abs(reference), 0.0)
-        unit = np.spacing(np.maximum(_scale(reference, size), _SMALLEST).astype(np.float32))
+        scale = np.maximum(_scale(reference, size), _NOTHING[precision])
         error = np.abs(value.astype(np.float64) - reference)
-        ok = error <= tolerance(routine, precision) * unit
+        ok = error <= tolerance(routine, precision) * np.spacing(scale.astype(np.float32))
         ok |= (value == rounded) | (np.isnan(value) & np.isnan(rounded))
         failing |= ~ok & ~told
     return failing
+
+
+def computed(routine: Routine, arguments: Sequence[Array]) -> list[Array]:
+    """A routine's results in float64, from arguments of any type and of one length."""
+    given = {
+        node: argument.astype(np.float64)
+        for node, argument in zip(routine.arguments, arguments, strict=True)
+    }
+    done: list[Any] = []
+
+    def read(operand: Operand) -> Any:
+        if isinstance(operand, Earlier):
+            return done[operand.step]
+        return np.float64(operand) if isinstance(operand, float) else given[operand]
+
+    for step in routine.steps:
+        done.append(apply_numpy(step.operator, *map(read, step.operands)))
+    return [np.broadcast_to(read(result), arguments[0].shape) for result in routine.results]
 
 
 def _scale(values: Array, sizes: Array) -> Array:
@@ -128,11 +142,17 @@ def _scale(values: Array, sizes: Array) -> Array:
 
 def _told(single: Callable[..., int], arguments: list[Array], count: int) -> Array:
     """At which probes the code says itself that it is not accurate."""
-    told = np.zeros(len(arguments[0]), bool)
-    for begin in range(0, len(told), 2 * _LANES):
-        part = slice(begin, begin + 2 * _LANES)
-        told[part] = call(single, [argument[part].copy() for argument in arguments], count)[1]
-    return told
+    arrays = [*arguments, *(np.empty_like(arguments[0]) for _ in range(count))]
+    addresses = [array.ctypes.data for array in arrays]
+    step = _LANES * arguments[0].itemsize
+    told = []
+    for offset in range(0, arguments[0].nbytes, step):
+        here = [address + offset for address in addresses]
+        given, found = here[: len(arguments)], here[len(arguments) :]
+        told.append(
+            bool(single(_A_FEW, (_Pointer * len(given))(*given), (_Pointer * count)(*found)))
+        )
+    return np.repeat(told, _LANES)
 
 
 def call(
@@ -149,4 +169,4 @@ def call(
 
 
 def _pointers(arrays: list[Array]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    return (_Pointer * len(arrays))(*(array.ctypes.data for array in arrays))

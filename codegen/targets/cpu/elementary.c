@@ -82,22 +82,43 @@ INLINE float exp_reduced(float a, float low, int *n, float *rest) {
     return r;
 }
 
+/* where exp(a) is none of the normal numbers: infinite, subnormal, or 0 in the end */
+INLINE int exp_ends(float a, int *lost) {
+#ifdef FAST /* what is smaller than the normal numbers is 0 */
+    *lost |= !(a <= 87.0f);
+    return a < -87.0f;
+#else
+    *lost |= !(a <= 87.0f) | ((a < -87.0f) & (a >= -104.0f));
+    return a < -104.0f;
+#endif
+}
+
 INLINE float exp_wide_f32(float a, float low, int *lost) {
     int n;
     float rest, r = exp_reduced(a, low, &n, &rest);
     float sum = 1.0f + r;
     sum += rest + (r - (sum - 1.0f));
-    float value = from_bits(to_bits(sum) + (n << 23));
-#ifdef FAST /* what is smaller than the normal numbers is 0 */
-    *lost |= !(a <= 87.0f);
-    return a < -87.0f ? 0.0f : value;
-#else
-    *lost |= !(abs_f32(a) <= 87.0f);
-    return value;
-#endif
+    return exp_ends(a, lost) ? 0.0f : from_bits(to_bits(sum) + (n << 23));
 }
 INLINE float exp_f32(float a, int *lost) { return exp_wide_f32(a, 0.0f, lost); }
 INLINE double exp_f64(double a) { return exp(a); }
+
+/* exp(a + low) as a sum, for a <= 0 */
+INLINE float exp_and_rest(float a, float low, float *value_low, int *lost) {
+    int n, ends = exp_ends(a, lost);
+    float rest, r = exp_reduced(a, low, &n, &rest), whole = 1.0f + r;
+    rest += r - (whole - 1.0f);
+    float sum = whole + rest, scale = power_of_2(n);
+    *value_low = ends ? 0.0f : (rest - (sum - whole)) * scale;
+    return ends ? 0.0f : sum * scale;
+}
+
+/* (above + above_low) / (below + below_low) */
+INLINE float quotient(float above, float above_low, float below, float below_low) {
+    float inverse = 1.0f / below, value = above * inverse;
+    float rest = fma32(-value, below, above) + fma32(-value, below_low, above_low);
+    return fma32(rest, inverse, value);
+}
 
 INLINE float expm1_wide_f32(float a, float low, int *lost) {
     int n;
@@ -165,13 +186,16 @@ INLINE float log1p_of_fraction(float t) { /* for t in [0, 1] */
 /* sigmoids */
 
 INLINE float sigmoid_wide_f32(float a, float low, int *lost) {
-    float t = exp_wide_f32(-abs_f32(a), a > 0 ? -low : low, lost);
-    return (a > 0 ? 1.0f : t) / (1.0f + t);
-}
-INLINE float sigmoid_f32(float a, int *lost) {
+#ifdef FAST
     float t = exp_f32(-abs_f32(a), lost);
     return (a > 0 ? 1.0f : t) / (1.0f + t);
+#else
+    float t_low, t = exp_and_rest(-abs_f32(a), a > 0 ? -low : low, &t_low, lost);
+    float below = 1.0f + t, below_low = t - (below - 1.0f) + t_low;
+    return quotient(a > 0 ? 1.0f : t, a > 0 ? 0.0f : t_low, below, below_low);
+#endif
 }
+INLINE float sigmoid_f32(float a, int *lost) { return sigmoid_wide_f32(a, 0.0f, lost); }
 INLINE double sigmoid_f64(double a) {
     double t = exp(-__builtin_fabs(a));
     return (a > 0 ? 1.0 : t) / (1.0 + t);
@@ -189,19 +213,15 @@ INLINE double softplus_f64(double a) {
 /* functions of a softplus, with t = exp(-|a|): (1 + exp(a))^2 is (1 + t)^2/t^2 or (1 + t)^2 */
 
 INLINE float tanh_of_softplus_f32(float a, int *lost) {
-    float size = -abs_f32(a);
-    int n;
-    float rest, r = exp_reduced(size, 0.0f, &n, &rest), whole = 1.0f + r;
-    rest += r - (whole - 1.0f);
-    float sum = whole + rest, scale = power_of_2(n);
-    float t = sum * scale, t_low = (rest - (sum - whole)) * scale;
-    *lost |= !(size >= -87.0f);
+    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, &t_low, lost);
     float above = a > 0 ? fma32(2.0f, t, 1.0f) : fma32(t, t, 2.0f * t);
-    float below = above + (a > 0 ? 2.0f * t * t : 2.0f), value = above / below;
-    float above_low = fma32(2.0f, t, 2.0f) * t_low;
-    float below_low = above - (below - 2.0f) + above_low;
-    float better = fma32(fma32(-value, below_low, above_low), fma32(-0.5f, value, 0.5f), value);
-    return a > 0 ? value : better;
+    float above_low = a > 0 ? 2.0f * t - (above - 1.0f) : fma32(t, t, 2.0f * t - above);
+    float slope = a > 0 ? 2.0f : fma32(2.0f, t, 2.0f);
+    above_low = fma32(slope, t_low, above_low);
+    float rest = a > 0 ? 2.0f * t * t : 2.0f, below = above + rest, larger = below - above;
+    float below_low = above - (below - larger) + (rest - larger) + above_low;
+    below_low = a > 0 ? fma32(4.0f * t, t_low, below_low) + fma32(2.0f * t, t, -rest) : below_low;
+    return quotient(above, above_low, below, below_low);
 }
 INLINE double tanh_of_softplus_f64(double a) {
     double t = exp(-__builtin_fabs(a));
@@ -386,6 +406,7 @@ INLINE float erf_near(float a) {
     return fma32(1.12837923f, a, fma32(q, s, -5.86729e-08f) * a);
 }
 INLINE float erfc_positive(float a, float low, int *lost) {
+    a = at_most_f32(a, 30.0f); /* it is 0 there */
     float u = (a - 3.0f) / (a + 3.0f);
     float q = -0.00026988962781615555f;
     q = fma32(q, u, -0.0007789218798279762f);

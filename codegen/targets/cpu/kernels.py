@@ -1,8 +1,8 @@
 """Kernels: the compiled C of one activation, registered with the operator.
 
-What a forward and a backward pass need is compiled at once, the double backward when it is first
-called. Libraries are found in the cache by what they were made of. For each routine the float32
-code is kept where it is accurate, as `accuracy` measures.
+What a forward and a backward pass need in float32 is compiled at once and kept where it is
+accurate, as `accuracy` measures. The rest is compiled where it turns out to be needed. Libraries
+are found in the cache by what they were made of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -19,9 +19,10 @@ from actsearch.codegen.programs import Program
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
 from actsearch.codegen.targets.cpu.library import Builder, library
-from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, ROUTINES, functions
+from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, ROUTINES, Variant, functions
 
-FIRST, _SECOND = ROUTINES[:2], ROUTINES[2:]
+FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
+_WIDE: tuple[Variant, ...] = (("forward", "f64"), ("backward", "f64"))
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
@@ -42,7 +43,6 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
             numbers.append(number)
             if number not in _PROGRAMS:
                 missing[number] = program
-        paths = _libraries(missing, precision, FIRST)
         for number, program in missing.items():
             dimensions = [parameter.dimension for parameter in program.parameters]
             library().actsearch_declare(
@@ -51,7 +51,9 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
                 ctypes.c_int64(len(dimensions)),
                 (ctypes.c_int64 * len(dimensions))(*dimensions),
             )
-            _register(number, program, precision, paths[number], FIRST)
+        refused = _add(missing, precision, FIRST)
+        _add({number: missing[number] for number in refused}, precision, _WIDE)
+        for number, program in missing.items():
             _PROGRAMS[number] = program, precision
         return numbers
 
@@ -68,20 +70,42 @@ def _number(program: Program, precision: str) -> int:
 
 
 @lru_cache(maxsize=256)
-def _code(program: Program, routines: Sequence[str]) -> str:
+def _code(program: Program, variants: Sequence[Variant]) -> str:
     """The routines as C, under a name that stands for that of the kernel."""
-    return functions(program, routines, _NAME)
+    return functions(program, variants, _NAME)
+
+
+def _add(programs: Mapping[int, Program], precision: str, variants: Sequence[Variant]) -> set[int]:
+    """Compile and register routines; returns those kernels whose float32 code is not accurate."""
+    refused = set()
+    for number, path in _libraries(programs, precision, variants).items():
+        loaded = ctypes.CDLL(path)
+        for routine, type_ in variants:
+            code: Any = getattr(loaded, f"k{number}_{routine}_{type_}")
+            place = ctypes.c_int64(number), ROUTINES.index(routine)
+            pointer = ctypes.cast(code, ctypes.c_void_p)
+            if type_ == "f64":
+                library().actsearch_register_wide(*place, pointer)
+                continue
+            holds = single_range(getattr(programs[number], routine), precision, code)
+            if not holds.anywhere:
+                refused.add(number)
+                pointer = ctypes.c_void_p()
+            library().actsearch_register_single(*place, pointer, ctypes.c_double(holds.bound))
+    return refused
 
 
 def _libraries(
-    programs: dict[int, Program], precision: str, routines: Sequence[str]
+    programs: Mapping[int, Program], precision: str, variants: Sequence[Variant]
 ) -> dict[int, str]:
     """A library that holds the routines, for each program."""
+    if not programs:
+        return {}
     compiler = toolchain.compiler("c")
     arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else [])]
     arguments += ["-DVECTOR_MATH", "-lmvec", "-lm"] if compiler.vector_math else ["-lm"]
     texts = {
-        number: _code(program, routines).replace(_NAME, f"k{number}")
+        number: _code(program, variants).replace(_NAME, f"k{number}")
         for number, program in programs.items()
     }
     names = {
@@ -98,39 +122,22 @@ def _libraries(
     return {number: str(path) for number, path in paths.items()}
 
 
-def _register(
-    number: int, program: Program, precision: str, path: str, routines: Sequence[str]
-) -> None:
-    loaded = ctypes.CDLL(path)
-    for name in routines:
-        single: Any = getattr(loaded, f"k{number}_{name}_f32")
-        wide: Any = getattr(loaded, f"k{number}_{name}_f64")
-        holds = single_range(getattr(program, name), precision, single, wide)
-        library().actsearch_register(
-            ctypes.c_int64(number),
-            ROUTINES.index(name),
-            ctypes.cast(single, ctypes.c_void_p) if holds.anywhere else None,
-            ctypes.cast(wide, ctypes.c_void_p),
-            ctypes.c_double(holds.bound),
-        )
-
-
 @cache
 def _set_builder() -> None:
-    library().actsearch_builder(_BUILD_SECOND)
+    library().actsearch_builder(_BUILD)
 
 
-def _build_second(number: int, routine: int) -> int:
+def _build(number: int, routine: int, is_wide: int) -> int:
     """Called by the operator, in any thread, for a routine that is not there yet."""
     try:
         with _LOCK:
             program, precision = _PROGRAMS[number]
-            path = _libraries({number: program}, precision, _SECOND)[number]
-            _register(number, program, precision, path, _SECOND)
+            variant = ROUTINES[routine], "f64" if is_wide else "f32"
+            _add({number: program}, precision, (variant,))
     except Exception:  # nothing may leave a C callback; the operator raises
         traceback.print_exc()
         return 0
     return 1
 
 
-_BUILD_SECOND = Builder(_build_second)
+_BUILD = Builder(_build)

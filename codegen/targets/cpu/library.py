@@ -17,7 +17,7 @@ from actsearch.codegen.targets.cpu import toolchain
 
 _SOURCE = resources.files(__package__).joinpath("operator.cpp")
 
-Builder = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int)
+Builder = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
 
 
 @cache

@@ -1,11 +1,11 @@
 // The operator of the target `cpu`, built once for a machine: `actsearch::activation` and its two
 // derivatives, for every kernel that is registered with it.
 //
-// A kernel is a C function over arrays of at most BLOCK elements, a multiple of LANES. The operator brings every argument
-// into such arrays, whatever its layout and type: tensors are read in the memory order of the result,
-// a parameter is read like a tensor that does not advance, half types are computed in float32.
-// Where float32 is not accurate enough, which the kernel or its bound says, a block is computed again
-// in float64. What a parameter gets is summed in float64 over chunks of a fixed size, in order, so
+// A kernel is a C function over arrays of at most BLOCK elements, a multiple of LANES. The operator
+// brings every argument into such arrays, whatever its layout and type: tensors are read in the
+// memory order of the result, a parameter is read like a tensor that does not advance, half types
+// are computed in float32. Where float32 is not accurate enough, which the kernel or its bound says,
+// a block is computed again in float64, by code that is built when it is first needed. What a parameter gets is summed in float64 over chunks of a fixed size, in order, so
 // that the result does not depend on the number of threads.
 
 #include <ATen/Parallel.h>
@@ -17,6 +17,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -50,14 +51,17 @@ struct Kernel {
   int64_t id = 0;
   int64_t inputs = 1;
   std::vector<int64_t> dimensions;  // of the parameters
-  void* single[ROUTINES] = {};      // null where only float64 is accurate
-  void* wide[ROUTINES] = {};        // null until it is built
-  double bound[ROUTINES] = {};      // |x| up to which `single` holds
+  std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
+  void* single[ROUTINES] = {};                // null where only float64 is accurate
+  double bound[ROUTINES] = {};                // |x| up to which `single` holds
+  std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
 };
 
 std::shared_mutex lock;
 std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
-int (*builder)(int64_t, int) = nullptr;  // builds what is missing of a kernel; 0 where it failed
+
+// Builds a routine of a kernel, for float64 or not, and registers it; 0 where it failed.
+int (*builder)(int64_t, int, int) = nullptr;
 
 Kernel& find(int64_t id) {
   std::shared_lock<std::shared_mutex> guard(lock);
@@ -66,11 +70,20 @@ Kernel& find(int64_t id) {
   return *place->second;
 }
 
-void complete(Kernel& kernel, Routine routine) {
-  if (kernel.wide[routine]) return;
+void build(const Kernel& kernel, Routine routine, bool is_wide) {
   TORCH_CHECK(
-      builder && builder(kernel.id, routine) && kernel.wide[routine],
+      builder && builder(kernel.id, routine, is_wide),
       "the C code of an activation could not be built");
+}
+
+Function<float> single_function(const Kernel& kernel, Routine routine) {
+  if (!kernel.measured[routine]) build(kernel, routine, false);
+  return (Function<float>)kernel.single[routine];
+}
+
+Function<double> wide_function(const Kernel& kernel, Routine routine) {
+  if (!kernel.wide[routine]) build(kernel, routine, true);
+  return (Function<double>)kernel.wide[routine].load();
 }
 
 // ---- conversion of blocks
@@ -241,7 +254,6 @@ struct Call {
   std::vector<Result>& results;
   const int64_t elements;
   const Function<T> function;
-  const Function<double> wide;
   const T bound;
   const bool is_bounded, streams;
 
@@ -253,11 +265,17 @@ struct Call {
         arguments(arguments),
         results(results),
         elements(elements),
-        function((Function<T>)(is_wide ? kernel.wide[routine] : kernel.single[routine])),
-        wide((Function<double>)kernel.wide[routine]),
+        function(fitting(kernel, routine)),
         bound(static_cast<T>(kernel.bound[routine])),
         is_bounded(!is_wide && function && bound < std::numeric_limits<T>::infinity()),
         streams(is_same && elements * int64_t(sizeof(S)) >= STREAMED) {}
+
+  static Function<T> fitting(const Kernel& kernel, Routine routine) {
+    if constexpr (is_wide)
+      return wide_function(kernel, routine);
+    else
+      return single_function(kernel, routine);
+  }
 
   void run() {
     int64_t most = 1;
@@ -344,7 +362,7 @@ struct Call {
       convert(in[k], memory.data() + k * BLOCK, n);
     }
     for (int64_t k = 0; k < writes; ++k) wide_out[k] = memory.data() + (reads + k) * BLOCK;
-    wide(n, wide_in, wide_out);
+    wide_function(kernel, routine)(n, wide_in, wide_out);
     for (int64_t k = 0; k < writes; ++k) convert((const double*)wide_out[k], out[k], n);
   }
 };
@@ -405,8 +423,7 @@ struct Slot {  // one argument or result of a routine
 std::vector<Tensor> apply(
     int64_t id, Routine routine, const Tensor& x, const std::vector<Slot>& reads,
     const std::vector<Slot>& likes) {
-  Kernel& kernel = find(id);
-  complete(kernel, routine);
+  const Kernel& kernel = find(id);
   const auto type = x.scalar_type();
   const auto computed = type == at::kDouble ? at::kDouble : at::kFloat;
   const Tensor y = at::empty_like(x);
@@ -611,7 +628,7 @@ TORCH_LIBRARY_IMPL(actsearch, Autograd, m) {
 
 extern "C" {
 
-void actsearch_builder(int (*callback)(int64_t, int)) { builder = callback; }
+void actsearch_builder(int (*callback)(int64_t, int, int)) { builder = callback; }
 
 void actsearch_declare(
     int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions) {
@@ -623,10 +640,14 @@ void actsearch_declare(
   kernels.emplace(id, std::move(kernel));
 }
 
-void actsearch_register(int64_t id, int routine, void* single, void* wide, double bound) {
+void actsearch_register_single(int64_t id, int routine, void* function, double bound) {
   Kernel& kernel = find(id);
-  kernel.single[routine] = single;
+  kernel.single[routine] = function;
   kernel.bound[routine] = bound;
-  kernel.wide[routine] = wide;
+  kernel.measured[routine] = true;
+}
+
+void actsearch_register_wide(int64_t id, int routine, void* function) {
+  find(id).wide[routine] = function;
 }
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
@@ -23,6 +23,8 @@ from actsearch.grammar.operators import COMPARISONS, OPERATORS
 
 ELEMENTARY = resources.files(__package__).joinpath("elementary.c").read_text(encoding="utf-8")
 ROUTINES = ("forward", "backward", "double_backward")
+Variant = tuple[str, str]
+"""A routine, and what it computes with: "f32" or "f64"."""
 
 _DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)", re.MULTILINE)
 _LONGEST_TITLE = 2000  # characters of a formula in a comment
@@ -251,7 +253,8 @@ def reserved_names() -> frozenset[str]:
 
 def source(program: Program) -> str:
     """A whole file: the three routines, and what they use of elementary.c."""
-    text = functions(program, ROUTINES, "activation")
+    variants = [(routine, type_) for routine in ROUTINES for type_ in ("f32", "f64")]
+    text = functions(program, variants, "activation")
     needed = set(re.findall(r"\w+", text))
     kept: list[str] = []
     comment = ""
@@ -286,16 +289,16 @@ def _commented(text: str) -> str:
     return text.replace("*/", "* /")[:_LONGEST_TITLE]
 
 
-def functions(program: Program, routines: Sequence[str], prefix: str) -> str:
+def functions(program: Program, variants: Iterable[Variant], prefix: str) -> str:
     """Routines as C functions `{prefix}_{routine}_{f32|f64}`; they go with `ELEMENTARY`."""
     names = {
         node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
         for k, (node, name) in enumerate(variable_names(program, reserved_names()).items())
     }
+    renderers = {renderer.precision: renderer for renderer in (Single(), Double())}
     return "".join(
-        _function(getattr(program, name), names, renderer, f"{prefix}_{name}_{renderer.precision}")
-        for name in routines
-        for renderer in (Single(), Double())
+        _function(getattr(program, routine), names, renderers[type_], f"{prefix}_{routine}_{type_}")
+        for routine, type_ in variants
     )
 
 
