@@ -181,6 +181,17 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--driver-option", type=_option, action="append", default=[], metavar="NAME=VALUE",
         help="a setting of the driver; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--asha", action="store_true",
+        help="successive halving: many candidates with few steps or seeds, the better with more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rungs", metavar="STEPSxSEEDS,…", help="of --asha, such as 100x1,fullx1,fullx4"
+    )
+    parser.add_argument(
+        "--warm-start", metavar="WHAT",
+        help="begin with the named activations ('named') or with what an earlier RUN has found",
+    )  # fmt: skip
     parser.add_argument("--trials", type=_positive, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--run", type=Path, metavar="DIR", help="where the study is kept")
@@ -200,8 +211,19 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="keep the study in PostgreSQL: postgresql://user@host/database",
     )  # fmt: skip
     parser.add_argument(
-        "--executor", choices=("inline", "local", "shared"),
+        "--executor", choices=("inline", "local", "ray", "submitit", "shared"),
         help="shared: `actsearch worker` processes train (default: local with --workers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--executor-option", type=_option, action="append", default=[], metavar="NAME=VALUE",
+        help="of ray.init, or of submitit such as slurm_partition=gpu; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, metavar="G", help="for each training, 0.25 shares one"
+    )
+    parser.add_argument(
+        "--track", choices=("tensorboard", "wandb", "mlflow"), action="append", default=[],
+        help="results as they come; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=float, metavar="S", help="seconds for one training; then it fails"

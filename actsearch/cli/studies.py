@@ -33,8 +33,13 @@ def search(arguments: argparse.Namespace) -> int:
             retest_seeds=arguments.retest_seeds,
             device=arguments.device,
             require=arguments.require,
+            asha=arguments.rungs or arguments.asha,
+            warm_start=arguments.warm_start,
             store=arguments.store,
             executor=arguments.executor,
+            executor_options=dict(arguments.executor_option),
+            gpus=arguments.gpus,
+            trackers=arguments.track,
             time_limit=arguments.time_limit,
             memory_limit=arguments.memory_limit,
             progress=progress,
@@ -114,6 +119,8 @@ def compare(arguments: argparse.Namespace) -> int:
 def _deliver(arguments: argparse.Namespace, study: Study) -> int:
     from actsearch.studies.delivery import deliver
 
+    if study.config["warm_start"] is not None:
+        note(f"warm start: {study.config['warm_start']['note']}")
     files = deliver(study)
     _print_study(arguments, study)
     for what, path in files.items():

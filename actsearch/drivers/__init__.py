@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from actsearch.drivers.asha import Asha, Rung, check_rungs, parse_rungs
 from actsearch.drivers.base import Driver, Space, SpaceExhausted
 from actsearch.drivers.evolution import Evolution
 from actsearch.drivers.exhaustive import Exhaustive
@@ -19,12 +20,23 @@ from actsearch.drivers.reinforce import Reinforce
 from actsearch.drivers.surrogate import Surrogate
 from actsearch.grammar.errors import UsageError, did_you_mean
 
-__all__ = ["DRIVERS", "Driver", "Space", "SpaceExhausted", "UnknownDriver", "driver"]
+__all__ = [
+    "DRIVERS",
+    "Asha",
+    "Driver",
+    "Rung",
+    "Space",
+    "SpaceExhausted",
+    "UnknownDriver",
+    "check_rungs",
+    "driver",
+    "parse_rungs",
+]
 
 _KINDS = (Exhaustive, RandomSearch, Evolution, Reinforce, PPO, PriorityQueueTraining, Surrogate)
 
 DRIVERS: Mapping[str, type[Driver]] = {kind.name: kind for kind in _KINDS}
-"""Every driver by name."""
+"""Every driver by name; `Asha` wraps any of them."""
 
 
 class UnknownDriver(UsageError):

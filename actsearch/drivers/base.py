@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class Space(Protocol):
         """Begin a derivation."""
         ...
 
+    def walk_of(self, index: int) -> list[int]:
+        """The components that write a candidate."""
+        ...
+
 
 class SpaceExhausted(Exception):
     """Every candidate of the space has been proposed."""
@@ -85,8 +89,10 @@ class Driver(ABC):
     """
 
     name: ClassVar[str]
-    repeats: ClassVar[bool] = True
+    repeats: bool = True
     """Whether a candidate may be proposed twice. A driver that never does ends by itself."""
+    rung: int = 0
+    """At which fidelity the latest proposal is to be evaluated; only `Asha` has several."""
 
     def __init__(self, space: Space, seed: int) -> None:
         if space.count() < 1:
@@ -106,18 +112,60 @@ class Driver(ABC):
         self._pending.append(index)
         return index
 
-    def tell(self, index: int, reward: float | None) -> None:
+    def tell(
+        self, index: int, reward: float | None, metrics: Mapping[int, float] | None = None
+    ) -> None:
         """The reward of a candidate that was asked for, higher is better; None where it failed.
+
+        Args:
+            index: of the candidate.
+            reward: mean over its seeds.
+            metrics: by seed; what `Asha` measures the noise by.
 
         Raises:
             ValueError: the candidate is not awaiting a reward, or the reward is not finite.
         """
         if index not in self._pending:
             raise ValueError(f"candidate {index} is not awaiting a reward")
-        if reward is not None and not math.isfinite(reward):
-            raise ValueError(f"a reward is a finite number, or None for a failure, not {reward}")
+        _check(reward)
         self._pending.remove(index)
         self._learn(index, reward)
+
+    def tell_known(self, index: int, reward: float | None) -> None:
+        """The reward of a candidate that was asked for and needed no training: it is another one's.
+
+        Raises:
+            ValueError: as `tell`.
+        """
+        self.tell(index, reward)
+
+    def observe(
+        self,
+        index: int,
+        reward: float | None,
+        metrics: Mapping[int, float] | None = None,
+        rung: int | None = None,
+    ) -> None:
+        """Learn the reward of a candidate that was not asked for, as in a warm start.
+
+        Args:
+            index, reward, metrics: as in `tell`.
+            rung: where the candidate takes part in a competition, if in any.
+
+        Raises:
+            ValueError: the reward is not finite.
+        """
+        _check(reward)
+        self._observe(index, reward)
+
+    def revise(self, index: int, reward: float | None) -> None:
+        """A better estimate of a reward that was told before; None where it has failed since.
+
+        Raises:
+            ValueError: the reward is not finite.
+        """
+        _check(reward)
+        self._revise(index, reward)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain data for JSON; `load_state_dict` continues exactly from it."""
@@ -149,9 +197,20 @@ class Driver(ABC):
     def _learn(self, index: int, reward: float | None) -> None:  # noqa: B027
         """Learn from one reward; drivers that learn nothing leave this out."""
 
+    def _observe(self, index: int, reward: float | None) -> None:  # noqa: B027
+        """Learn from a candidate of others; drivers that learn nothing leave this out."""
+
+    def _revise(self, index: int, reward: float | None) -> None:  # noqa: B027
+        """Correct what was learned; drivers that keep no rewards leave this out."""
+
     def _state(self) -> dict[str, Any]:
         """What a subclass adds to the state."""
         return {}
 
     def _load(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Read what `_state` wrote."""
+
+
+def _check(reward: float | None) -> None:
+    if reward is not None and not math.isfinite(reward):
+        raise ValueError(f"a reward is a finite number, or None for a failure, not {reward}")

@@ -329,8 +329,7 @@ class Controller(Driver):
         told = self._awaited.pop(place)
         self._told.append((told, reward))
         if reward is not None:
-            self._elites = sorted([*self._elites, (reward, told)], key=lambda elite: -elite[0])
-            del self._elites[self.elites :]
+            self._keep(reward, told)
         if len(self._told) == self.batch:
             episodes = [episode for episode, _ in self._told]
             rewards = [-math.inf if reward is None else reward for _, reward in self._told]
@@ -338,6 +337,35 @@ class Controller(Driver):
             self._sampled.clear()
             elites = [episode for _, episode in self._elites]
             self._improve(episodes, self._advantages(rewards), elites)
+
+    def _observe(self, index: int, reward: float | None) -> None:
+        """A candidate of others is imitated where it is among the best; nobody sampled it."""
+        self._proposed[index] = None
+        if reward is None:
+            return
+        insort(self._rewards, reward)
+        self._keep(reward, self._episode(index))
+
+    def _episode(self, index: int) -> Episode:
+        """The derivation of a candidate, as if it had been sampled."""
+        walk = self.space.walk()
+        allowed = []
+        actions = self.space.walk_of(index)
+        for component in actions:
+            allowed.append(self._allowed(walk.allowed))
+            walk.choose(component)
+        return Episode(index, tuple(actions), tuple(allowed), (0.0,) * len(actions))
+
+    def _revise(self, index: int, reward: float | None) -> None:
+        """The elites are ordered anew; one that fell out because of noise does not return."""
+        known = [episode for _, episode in self._elites if episode.index == index]
+        self._elites = [elite for elite in self._elites if elite[1].index != index]
+        if known and reward is not None:
+            self._keep(reward, known[0])
+
+    def _keep(self, reward: float, episode: Episode) -> None:
+        self._elites = sorted([*self._elites, (reward, episode)], key=lambda elite: -elite[0])
+        del self._elites[self.elites :]
 
     def _improve(
         self, episodes: list[Episode], advantages: list[float], elites: list[Episode]

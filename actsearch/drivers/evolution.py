@@ -73,6 +73,15 @@ class Evolution(Driver):
         if reward is not None:
             self._living.append((index, reward))
 
+    def _observe(self, index: int, reward: float | None) -> None:
+        self._proposed[index] = None
+        self._learn(index, reward)
+
+    def _revise(self, index: int, reward: float | None) -> None:
+        living = [(k, reward if k == index else before) for k, before in self._living]
+        alive = ((k, value) for k, value in living if value is not None)
+        self._living = deque(alive, maxlen=self.population)
+
     def _state(self) -> dict[str, Any]:
         return {
             "living": [list(member) for member in self._living],

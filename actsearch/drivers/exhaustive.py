@@ -15,7 +15,7 @@ class Exhaustive(Driver):
     """
 
     name: ClassVar[str] = "exhaustive"
-    repeats: ClassVar[bool] = False
+    repeats = False
 
     def __init__(self, space: Space, seed: int, shuffle: bool = False) -> None:
         super().__init__(space, seed)

@@ -44,7 +44,7 @@ class Surrogate(Driver):
     """
 
     name: ClassVar[str] = "surrogate"
-    repeats: ClassVar[bool] = False
+    repeats = False
 
     def __init__(
         self, space: Space, seed: int, initial: int = 24, batch: int = 4, pool: int = 1000
@@ -172,6 +172,14 @@ class Surrogate(Driver):
 
     def _learn(self, index: int, reward: float | None) -> None:
         self._told.append((index, reward))
+
+    def _observe(self, index: int, reward: float | None) -> None:
+        self._proposed[index] = None
+        self._seen.add(self._features(index).key)
+        self._told.append((index, reward))
+
+    def _revise(self, index: int, reward: float | None) -> None:
+        self._told = [(k, reward if k == index else before) for k, before in self._told]
 
     def _observed(self) -> list[tuple[int, float | None]]:
         told = [(index, reward) for index, reward in self._told if self._features(index).finite]

@@ -31,7 +31,7 @@ from actsearch.studies.run_directory import (
     put_in_place,
     read_only,
 )
-from actsearch.studies.tables import METADATA
+from actsearch.studies.schema import METADATA
 
 
 class Database(Protocol):

@@ -1,4 +1,5 @@
-"""Executors: where trainings run. `inline` is this process, `local` a number of worker processes.
+"""Executors: where trainings run. `inline` is this process, `local` a number of worker processes,
+`ray` and `submitit` are clusters.
 
 An executor has slots; what fills them is the caller's queue. It reports what came back of each
 job: a result, or that the worker was lost. Nothing here knows of studies or stores.
@@ -7,10 +8,12 @@ job: a result, or that the worker was lost. Nothing here knows of studies or sto
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from actsearch.grammar.errors import ActSearchError, UsageError
+from actsearch.grammar.errors import ActSearchError, UsageError, did_you_mean
 from actsearch.studies.jobs import NO_LIMITS, Job, Limits, TaskSpec, run, warm_up
 
 if TYPE_CHECKING:
@@ -94,18 +97,89 @@ class Inline(Executor):
             raise ExecutorError(str(error)) from None
 
 
-def executor(spec: TaskSpec, workers: int, limits: Limits = NO_LIMITS) -> Executor:
-    """`inline` for 0 workers, else `local` with that many processes.
+EXECUTORS = ("inline", "local", "ray", "submitit", "shared")
+"""By name; "shared" is none of those here: `actsearch worker` processes train."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which executor, and what each training is given.
+
+    Attributes:
+        kind: of `EXECUTORS`.
+        workers: trainings at a time; 0 for "inline" and "shared".
+        limits: on one training; "local" keeps them.
+        gpus: for one training. A fraction shares a GPU ("local", "ray").
+        options: of the cluster's own client ("ray", "submitit").
+    """
+
+    kind: str
+    workers: int
+    limits: Limits = NO_LIMITS
+    gpus: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def chosen(cls, kind: str | None, workers: int, **settings: Any) -> Engine:
+        """The executor of that name; "local" or, without workers, "inline" where it is None."""
+        return cls(kind or ("local" if workers else "inline"), workers, **settings)
+
+    def check(self) -> None:
+        """UsageError where this makes no sense or cannot be kept."""
+        kind = self.kind
+        if kind not in EXECUTORS:
+            hint = did_you_mean(kind, EXECUTORS)
+            raise UsageError(f"no executor {kind!r}; there are {', '.join(EXECUTORS)}{hint}")
+        if self.workers < 0:
+            raise UsageError(f"the number of workers is 0 or more, not {self.workers}")
+        if kind != "shared" and (kind == "inline") != (self.workers == 0):
+            raise UsageError(f"the executor {kind!r} and {self.workers} workers do not go together")
+        self.limits.check()
+        if self.limits != NO_LIMITS and kind != "local":
+            raise UsageError("limits on time and memory need worker processes: --workers 1 or more")
+        if not 0 <= self.gpus < float("inf") or (self.gpus > 1 and self.gpus % 1):
+            raise UsageError(f"gpus is a fraction up to 1 or a whole number, not {self.gpus}")
+        if self.gpus and kind not in ("local", "ray", "submitit"):
+            raise UsageError(f"the executor {kind!r} shares out no GPUs: --executor local or ray")
+        if self.gpus % 1 and kind == "submitit":
+            raise UsageError("Slurm gives whole GPUs; fractions are shared by --executor ray")
+        if self.options and kind not in ("ray", "submitit"):
+            raise UsageError(f"the executor {kind!r} has no options")
+
+
+def executor(
+    spec: TaskSpec,
+    workers: int,
+    limits: Limits = NO_LIMITS,
+    engine: Engine | None = None,
+    folder: Path | None = None,
+) -> Executor:
+    """An executor for a task.
+
+    Args:
+        spec: the task.
+        workers: trainings at a time: `inline` for 0, else `local`, unless `engine` says otherwise.
+        limits: on each training.
+        engine: which, in place of `workers` and `limits`.
+        folder: where a cluster may keep its files.
 
     Raises:
         UsageError: a number that makes no sense, or limits that cannot be kept here.
+        ExecutorError: what it needs is not installed or not there.
     """
-    if workers < 0:
-        raise UsageError(f"the number of workers is 0 or more, not {workers}")
-    if workers:
+    chosen = engine or Engine.chosen(None, workers, limits=limits)
+    chosen.check()
+    if chosen.kind == "local":
         from actsearch.studies.local import Local
 
-        return Local(spec, workers, limits)
-    if limits != NO_LIMITS:
-        raise UsageError("limits on time and memory need worker processes: --workers 1 or more")
+        return Local(spec, chosen.workers, chosen.limits, chosen.gpus)
+    if chosen.kind == "ray":
+        from actsearch.studies.ray_cluster import RayCluster
+
+        return RayCluster(spec, chosen.workers, chosen.gpus, chosen.options)
+    if chosen.kind == "submitit":
+        from actsearch.studies.slurm import Submitit
+
+        place = (folder or Path.cwd()) / "submitit"
+        return Submitit(spec, chosen.workers, chosen.gpus, chosen.options, place)
     return Inline(spec)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from actsearch.grammar.errors import UsageError
+from actsearch.studies.records import Training
 from actsearch.threads import one_thread
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Job:
         id: of the training in the store.
         lease: under which its result is accepted.
         expression, seed, split: what is trained, from where, and what it is measured on.
+        steps: of the optimiser; None for as many as the task's recipe says.
     """
 
     id: int
@@ -73,6 +76,19 @@ class Job:
     expression: str
     seed: int
     split: str
+    steps: int | None = None
+
+    @classmethod
+    def of(cls, training: Training) -> Job:
+        """The job of a training, under its lease."""
+        return cls(
+            training.id,
+            training.lease,
+            training.expression,
+            training.seed,
+            training.split,
+            training.budget,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `Job(**data)` inverts it."""
@@ -123,6 +139,16 @@ def warm_up(task: Task) -> None:
         load()
 
 
+def prepare(task: Task, spec: TaskSpec, jobs: Iterable[Job]) -> None:
+    """Build what several trainings need in one go, where the task can. What fails here will fail,
+    and say so, when it is trained.
+    """
+    build = getattr(task, "prepare", None)
+    if build is not None:
+        with suppress(Exception):
+            build([job.expression for job in jobs], device=spec.device)
+
+
 def run(task: Task, spec: TaskSpec, job: Job) -> ChildResult:
     """Train on one thread. What goes wrong in one child is its failure and nobody else's.
 
@@ -132,9 +158,12 @@ def run(task: Task, spec: TaskSpec, job: Job) -> ChildResult:
     from actsearch.tasks import TaskError
 
     start = time.perf_counter()
+    fewer = {} if job.steps is None else {"steps": job.steps}
     try:
         with one_thread():
-            return task.train(job.expression, seed=job.seed, split=job.split, device=spec.device)
+            return task.train(
+                job.expression, seed=job.seed, split=job.split, device=spec.device, **fewer
+            )
     except TaskError:
         raise
     except MemoryError:

@@ -53,9 +53,7 @@ def work(
     count = 0
     while store.get("status") != "finished":
         for training in store.claim_next(worker):
-            job = Job(
-                training.id, training.lease, training.expression, training.seed, training.split
-            )
+            job = Job.of(training)
             try:
                 with _beating(heart, (job.id, job.lease), beat_seconds):
                     result = run(task, spec, job)

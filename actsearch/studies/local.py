@@ -21,7 +21,15 @@ from actsearch.studies.executors import Executor, ExecutorError, Report
 from actsearch.studies.jobs import Job, Limits, TaskSpec, failed
 
 AHEAD = 2
-"""Jobs that a worker process holds: one that it trains and one to go on with at once."""
+"""Jobs that a worker process holds at least: one that it trains and one to go on with at once."""
+
+MOST_AHEAD = 8
+"""Jobs that it holds where they are short, so that it can build what they need in one go."""
+
+SHORT = 2.0
+"""Seconds that all the jobs of a worker may take together for it to be given more than `AHEAD`."""
+
+_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 STARTS = 3
 """Workers that may die one after the other before any has become ready."""
@@ -59,18 +67,26 @@ class Local(Executor):
         workers: how many processes, 1 or more.
         limits: on time and memory of each training. A worker that takes too long is killed, and
             its training counts as failed; so does one that is refused memory.
+        gpus: that each worker sees; with a fraction, several see the same one.
+
+    Raises:
+        ExecutorError: there are not so many GPUs.
     """
 
-    def __init__(self, spec: TaskSpec, workers: int, limits: Limits) -> None:
+    def __init__(self, spec: TaskSpec, workers: int, limits: Limits, gpus: float = 0.0) -> None:
         limits.check()
         self._spec = spec
         self._limits = limits
+        devices = shared_out(visible_gpus(), workers, gpus) if gpus else [None] * workers
+        self._devices = {f"local-{number}": seen for number, seen in enumerate(devices)}
         self._messages: Queue[tuple[_Worker, dict[str, Any] | None]] = Queue()
         self._failed_starts = 0
+        self._seconds = SHORT  # of a training, lately
         self._workers = [self._start(f"local-{number}") for number in range(workers)]
 
     def free(self) -> list[str]:
-        slots = [(n, k) for k, w in enumerate(self._workers) for n in range(len(w.jobs), AHEAD)]
+        ahead = max(AHEAD, min(MOST_AHEAD, int(SHORT / max(self._seconds, 1e-3))))
+        slots = [(n, k) for k, w in enumerate(self._workers) for n in range(len(w.jobs), ahead)]
         return [self._workers[k].name for _, k in sorted(slots)]
 
     def submit(self, job: Job, worker: str) -> None:
@@ -98,6 +114,7 @@ class Local(Executor):
                 self._failed_starts = 0
             else:
                 reports.append(_report(worker.jobs.popleft(), message))
+                self._seconds = (self._seconds + message["result"]["seconds"]) / 2
                 worker.began = time.monotonic()
         return reports
 
@@ -138,7 +155,7 @@ class Local(Executor):
                 [sys.executable, "-c", command, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                env=os.environ | _THREADS | self._seen(name),
             )
         worker = _Worker(name, process)
         worker.send({"task": self._spec.to_dict(), "limits": self._limits.to_dict()})
@@ -147,6 +164,10 @@ class Local(Executor):
         )
         worker.listener.start()
         return worker
+
+    def _seen(self, name: str) -> dict[str, str]:
+        devices = self._devices[name]
+        return {} if devices is None else {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
 
     def _listen(self, worker: _Worker, stdout: IO[bytes]) -> None:
         """Queue what a worker says; None when it has died. Half a line is not a message."""
@@ -176,6 +197,36 @@ class Local(Executor):
                 continue
             reason = f"the worker process died ({_ending(code)})"
             yield Report(job, None, reason, blamed=place == 0 and dead.ready)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name for name in listed.split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def shared_out(devices: list[str], workers: int, gpus: float) -> list[list[str]]:
+    """The GPUs of each worker: `gpus` of them for one, or so large a part of one.
+
+    Raises:
+        ExecutorError: there are not so many.
+    """
+    if gpus < 1:
+        each = max(1, math.floor(1 / gpus + 1e-9))
+        taken = [[number // each] for number in range(workers)]
+    else:
+        whole = int(gpus)
+        taken = [list(range(whole * n, whole * (n + 1))) for n in range(workers)]
+    needed = 1 + max(places[-1] for places in taken)
+    if needed > len(devices):
+        raise ExecutorError(
+            f"{workers} workers with {gpus:g} GPUs each need {needed}, and there are {len(devices)}"
+        )
+    return [[devices[place] for place in places] for places in taken]
 
 
 def _report(job: Job, message: dict[str, Any]) -> Report:

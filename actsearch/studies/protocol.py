@@ -34,27 +34,37 @@ def training_seeds(study_seed: int, purpose: str, count: int) -> list[int]:
     return [int.from_bytes(digest[:4], "big") >> 1 for digest in digests]
 
 
-def baseline_trainings(config: Mapping[str, Any]) -> list[tuple[str, int, str, int | None]]:
+def baseline_trainings(
+    config: Mapping[str, Any], seeds: Sequence[int]
+) -> list[tuple[str, int, str, int | None]]:
     """Every baseline from the seeds of the search and further ones, on the validation split."""
-    seeds = training_seeds(config["seed"], "search", config["baseline_seeds"])
     return [(text, seed, "validation", None) for text in config["baselines"] for seed in seeds]
 
 
 def retest_trainings(
     config: Mapping[str, Any], trials: Iterable[Trial]
 ) -> list[tuple[str, int, str, int | None]]:
-    """The best candidates and all baselines from fresh seeds, on the test split."""
+    """The best candidates and all baselines from fresh seeds, on the test split.
+
+    A candidate that is the same function as a baseline stands there as that.
+    """
     seeds = training_seeds(config["seed"], "retest", config["retest_seeds"])
+    others = [trial for trial in trials if trial.baseline is None]
     chosen: list[tuple[str, int | None]]
-    chosen = [(trial.expression, trial.number) for trial in best_trials(trials, config["retest"])]
+    chosen = [(trial.expression, trial.number) for trial in best_trials(others, config["retest"])]
     chosen += [(text, None) for text in config["baselines"]]
     return [(text, seed, "test", number) for text, number in chosen for seed in seeds]
 
 
 def best_trials(trials: Iterable[Trial], count: int) -> list[Trial]:
-    """The trials with the highest rewards, the earlier one first where they tie."""
-    done = [(-reward, t.number, t) for t in trials if (reward := own_reward(t)) is not None]
-    return [trial for _, _, trial in sorted(done, key=lambda item: item[:2])[:count]]
+    """The trials with the highest rewards, the earlier one first where they tie.
+
+    With successive halving, those of a higher rung come first.
+    """
+    done = [
+        (-t.rung, -reward, t.number, t) for t in trials if (reward := own_reward(t)) is not None
+    ]
+    return [trial for *_, trial in sorted(done, key=lambda item: item[:3])[:count]]
 
 
 def own_reward(trial: Trial) -> float | None:

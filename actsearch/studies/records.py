@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 STAGES = ("baseline", "search", "retest")
 TRIAL_STATES = ("pending", "running", "done", "failed", "reused", "excluded")
@@ -14,7 +14,8 @@ TRIAL_STATES = ("pending", "running", "done", "failed", "reused", "excluded")
 class Training:
     """One child network, trained or to be trained: a row of the store.
 
-    Attributes are those of the table; `curve` is a list of (step, training loss).
+    Attributes are those of the table; `curve` is a list of (step, training loss). `rung` and
+    `budget` (its number of steps, None for the recipe's) are those of successive halving.
     """
 
     id: int
@@ -33,11 +34,36 @@ class Training:
     steps: int | None = None
     curve: list[list[float]] | None = None
     reason: str | None = None
+    rung: int = 0
+    budget: int | None = None
 
     @property
     def finished(self) -> bool:
         """Whether it needs no worker any more."""
         return self.state in ("done", "failed")
+
+    @property
+    def copied(self) -> bool:
+        """Whether its result was taken over from a baseline or an earlier study: it cost nothing.
+
+        Nobody has ever held it.
+        """
+        return self.finished and self.lease == 0
+
+    def copy_for(self, trial: int, expression: str, rung: int) -> Training:
+        """This result for a trial whose function is the same."""
+        return replace(
+            self,
+            id=0,
+            stage="search",
+            trial=trial,
+            expression=expression,
+            rung=rung,
+            lease=0,
+            losses=0,
+            seconds=0.0,
+            worker=None,
+        )
 
 
 @dataclass
@@ -52,7 +78,8 @@ class Trial:
         source: the earlier trial whose reward it reuses.
         certificate: why the two are the same function.
         exclusion: why it is excluded.
-        trainings: one for each seed.
+        baseline: the baseline that is the same function, by `certificate`.
+        trainings: one for each seed; with successive halving, for each rung and seed.
     """
 
     number: int
@@ -62,6 +89,7 @@ class Trial:
     source: Trial | None = None
     certificate: str | None = None
     exclusion: str | None = None
+    baseline: str | None = None
     trainings: list[Training] = field(default_factory=list)
 
     @property
@@ -69,24 +97,47 @@ class Trial:
         """One of `TRIAL_STATES`."""
         if self.decision != "train":
             return {"reuse": "reused", "exclude": "excluded"}[self.decision]
-        states = {training.state for training in self.trainings}
-        if states <= {"done", "failed"}:
-            return "failed" if "failed" in states else "done"
-        return "running" if "running" in states else "pending"
+        if self.rung < 0:
+            states = {training.state for training in self.trainings}
+            return "running" if "running" in states else "pending"
+        return "failed" if any(t.state == "failed" for t in self._complete) else "done"
+
+    @property
+    def rung(self) -> int:
+        """The highest rung all of whose trainings are finished; -1 for none, 0 without rungs."""
+        waiting = [training.rung for training in self.trainings if not training.finished]
+        done = [t.rung for t in self.trainings if not waiting or t.rung < min(waiting)]
+        return max(done, default=-1 if waiting else 0)
+
+    @property
+    def _complete(self) -> list[Training]:
+        """The trainings up to that rung."""
+        rung = self.rung
+        return [training for training in self.trainings if training.rung <= rung]
+
+    @property
+    def counted(self) -> list[Training]:
+        """Those that the reward is the mean of: with as many steps as that rung has."""
+        complete = self._complete
+        budget = max(complete, key=lambda t: t.rung).budget if complete else None
+        return [training for training in complete if training.budget == budget]
 
     @property
     def reward(self) -> float | None:
-        """Mean metric of its trainings, or of its source's; None where it failed or is not done."""
+        """Mean metric of its trainings, or of its source's; None where it failed or is not done.
+
+        With successive halving, of those with as many steps as the highest rung that it reached.
+        """
         if self.source is not None:
             return self.source.reward
-        return mean_of(self.trainings, "metric") if self.state == "done" else None
+        return mean_of(self.counted, "metric") if self.state == "done" else None
 
     @property
     def loss(self) -> float | None:
         """Mean loss of its trainings, or of its source's."""
         if self.source is not None:
             return self.source.loss
-        return mean_of(self.trainings, "loss") if self.state == "done" else None
+        return mean_of(self.counted, "loss") if self.state == "done" else None
 
     @property
     def reason(self) -> str | None:
@@ -94,6 +145,11 @@ class Trial:
         if self.source is not None:
             return self.source.reason
         return self.exclusion or next((t.reason for t in self.trainings if t.reason), None)
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether a training of its own was done, or is to be, and not taken over."""
+        return any(not training.copied for training in self.trainings)
 
     @property
     def finished(self) -> bool:

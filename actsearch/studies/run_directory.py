@@ -22,7 +22,7 @@ POINTER = "store.json"
 LOCK = "lock"
 APPLICATION_ID = 0x41637453
 """In the header of every study's database: "ActS"."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """In the header too; it changes whenever an older ActSearch could not read the tables."""
 
 

@@ -74,6 +74,5 @@ class SharedQueue:
         if training.losses + 1 < LOSSES:
             self._store.release(training, training.lease, lost=True)
             return
-        job = Job(training.id, training.lease, training.expression, training.seed, training.split)
         reason = f"the worker was lost (no heartbeat), {LOSSES} times"
-        self._store.finish(training, training.lease, failed(job, reason))
+        self._store.finish(training, training.lease, failed(Job.of(training), reason))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, Table
 
-from actsearch.studies import tables
+from actsearch.studies import schema
 from actsearch.studies.database import PostgreSQL, SQLite, new_sqlite, schema_name
 from actsearch.studies.records import STAGES, Training, Trial
 from actsearch.studies.run_directory import (
@@ -27,7 +27,7 @@ from actsearch.studies.run_directory import (
     check,
     put_in_place,
 )
-from actsearch.studies.tables import sealed
+from actsearch.studies.schema import sealed
 
 if TYPE_CHECKING:
     from actsearch.tasks import ChildResult
@@ -46,26 +46,30 @@ class Store:
         self._database = database
 
     @classmethod
-    def create(cls, run: Path, config: Mapping[str, Any], url: str | None = None) -> Store:
+    def create(
+        cls, run: Path, config: Mapping[str, Any], url: str | None = None, **facts: Any
+    ) -> Store:
         """Begin a study.
 
         Args:
             run: the run directory.
             config: what it is started with, as plain data.
+            **facts: others about the whole study, for `get`.
             url: of a PostgreSQL database; the run directory then holds only where the study is.
 
         Raises:
             StudyError: there is a study already, or the place cannot be used.
         """
-        fact = sealed(tables.META, {"key": "config", "value": dict(config)})
+        known = {"config": dict(config), **facts}
+        rows = [sealed(schema.META, {"key": key, "value": fact}) for key, fact in known.items()]
         if url is None:
             with new_sqlite(run / DATABASE) as connection:
-                connection.execute(tables.ADD_FACT, fact)
+                connection.execute(schema.ADD_FACT, rows)
             return cls.open(run)
         database = PostgreSQL(url, schema_name(run.resolve().name))
         with _closed_on_error(database), database.writing() as connection:
             database.create(connection)
-            connection.execute(tables.ADD_FACT, fact)
+            connection.execute(schema.ADD_FACT, rows)
             _write_pointer(run / POINTER, {"url": url, "schema": database.schema})
         return cls(database)
 
@@ -136,16 +140,16 @@ class Store:
     def get(self, key: str, default: Any = None) -> Any:
         """A fact about the study."""
         with self._reading() as connection:
-            for row in self._rows(connection, tables.META, tables.GET, wanted=key):
+            for row in self._rows(connection, schema.META, schema.GET, wanted=key):
                 return row["value"]
         return default
 
     def set(self, key: str, value: Any) -> None:
         """Record a fact about the study."""
-        row = sealed(tables.META, {"key": key, "value": value})
+        row = sealed(schema.META, {"key": key, "value": value})
         with self._writing() as connection:
-            connection.execute(tables.FORGET, {"wanted": key})
-            connection.execute(tables.ADD_FACT, row)
+            connection.execute(schema.FORGET, {"wanted": key})
+            connection.execute(schema.ADD_FACT, row)
 
     # trials
 
@@ -153,7 +157,7 @@ class Store:
         """Every proposal, in order, with its trainings of the search."""
         found: list[Trial] = []
         with self._reading() as connection:
-            for row in self._rows(connection, tables.TRIALS, tables.ALL_TRIALS):
+            for row in self._rows(connection, schema.TRIALS, schema.ALL_TRIALS):
                 if row["number"] != len(found):
                     raise DamagedStore(f"{self.label} is damaged: proposals are missing")
                 source = row.pop("source")
@@ -170,12 +174,12 @@ class Store:
 
     def add_trial(self, trial: Trial, seeds: Sequence[int] = ()) -> None:
         """Record a proposal, and a training on the validation split for each of the seeds."""
-        self.add_trials([(trial, seeds)])
+        self.add_trials([(trial, searched(trial, seeds))])
 
-    def add_trials(self, trials: Sequence[tuple[Trial, Sequence[int]]]) -> None:
-        """Record proposals, each with its seeds, in one transaction."""
+    def add_trials(self, trials: Sequence[tuple[Trial, Sequence[Training]]]) -> None:
+        """Record proposals, each with its trainings, in one transaction."""
         with self._writing() as connection:
-            for trial, seeds in trials:
+            for trial, trainings in trials:
                 row = {
                     "number": trial.number,
                     "index": str(trial.index),
@@ -184,10 +188,11 @@ class Store:
                     "source": None if trial.source is None else trial.source.number,
                     "certificate": trial.certificate,
                     "reason": trial.exclusion,
+                    "baseline": trial.baseline,
                 }
-                connection.execute(tables.ADD_TRIAL, sealed(tables.TRIALS, row))
-                wanted = [(trial.expression, seed, "validation", trial.number) for seed in seeds]
-                trial.trainings.extend(self._add(connection, "search", wanted))
+                connection.execute(schema.ADD_TRIAL, sealed(schema.TRIALS, row))
+                self._add(connection, trainings)
+                trial.trainings.extend(trainings)
 
     # trainings
 
@@ -197,24 +202,32 @@ class Store:
             return list(self._trainings(connection, stage))
 
     def _trainings(self, connection: Connection, stage: str) -> Iterator[Training]:
-        for row in self._rows(connection, tables.TRAININGS, tables.OF_STAGE, wanted=stage):
+        for row in self._rows(connection, schema.TRAININGS, schema.OF_STAGE, wanted=stage):
             yield _training(row)
 
     def add_trainings(self, stage: str, wanted: Sequence[Wanted]) -> list[Training]:
         """Add trainings (expression, seed, split, trial) to a stage: all of them or none."""
+        added = [
+            Training(0, stage, trial, expression, seed, split)
+            for expression, seed, split, trial in wanted
+        ]
         with self._writing() as connection:
-            return list(self._add(connection, stage, wanted))
+            self._add(connection, added)
+        return added
 
-    def _add(
-        self, connection: Connection, stage: str, wanted: Sequence[Wanted]
-    ) -> Iterator[Training]:
-        for expression, seed, split, trial in wanted:
-            training = Training(0, stage, trial, expression, seed, split)
-            row = sealed(tables.TRAININGS, vars(training))
+    def promote(self, trial: Trial, trainings: Sequence[Training]) -> None:
+        """Add trainings to a trial that is recorded already."""
+        with self._writing() as connection:
+            self._add(connection, trainings)
+        trial.trainings.extend(trainings)
+
+    @staticmethod
+    def _add(connection: Connection, trainings: Iterable[Training]) -> None:
+        for training in trainings:
+            row = sealed(schema.TRAININGS, vars(training))
             del row["id"]  # the database numbers them
-            key = connection.execute(tables.ADD_TRAINING, row).inserted_primary_key
+            key = connection.execute(schema.ADD_TRAINING, row).inserted_primary_key
             training.id = int(key[0])  # type: ignore[index]
-            yield training
 
     # leases
 
@@ -251,7 +264,7 @@ class Store:
             The trainings, under fresh leases; fewer than `most`, or none, where there are no more.
         """
         with self._writing() as connection:
-            rows = self._rows(connection, tables.TRAININGS, tables.PENDING, most=most)
+            rows = self._rows(connection, schema.TRAININGS, schema.PENDING, most=most)
             free = [_training(row) for row in rows]
             changes = [
                 (t, t.lease, {"state": "running", "worker": worker, "lease": t.lease + 1})
@@ -306,12 +319,12 @@ class Store:
         """Say that the holder of these trainings (id, lease) is alive; returns which it holds."""
         rows = [{"row_id": number, "row_lease": lease} for number, lease in sorted(held)]
         with self._writing() as connection:
-            return [row["row_id"] for row in rows if connection.execute(tables.BEAT, row).rowcount]
+            return [row["row_id"] for row in rows if connection.execute(schema.BEAT, row).rowcount]
 
     def running(self) -> list[tuple[Training, int]]:
         """What is in training, each with the number of its holder's heartbeats."""
         with self._reading() as connection:
-            rows = list(self._rows(connection, tables.TRAININGS, tables.RUNNING))
+            rows = list(self._rows(connection, schema.TRAININGS, schema.RUNNING))
         return [(_training(row), row["beat"]) for row in rows]
 
     def refresh(self, trainings: Collection[Training]) -> None:
@@ -319,7 +332,7 @@ class Store:
         with self._reading() as connection:
             for some in _batches(list(trainings)):
                 ids = {training.id: training for training in some}
-                for row in self._rows(connection, tables.TRAININGS, tables.BY_ID, wanted=list(ids)):
+                for row in self._rows(connection, schema.TRAININGS, schema.BY_ID, wanted=list(ids)):
                     vars(ids[row["id"]]).update(vars(_training(row)))
 
     def _change_held(self, changes: Sequence[tuple[Training, int, dict[str, Any]]]) -> list[bool]:
@@ -337,7 +350,7 @@ class Store:
         """Write values to the rows that are in this state under these leases."""
         current: dict[int, tuple[int, str]] = {}
         for some in _batches([training.id for training, _, _ in changes]):
-            for number, lease, held_in in connection.execute(tables.HELD, {"wanted": some}):
+            for number, lease, held_in in connection.execute(schema.HELD, {"wanted": some}):
                 current[number] = (lease, held_in)
         done = [current.get(training.id) == (lease, state) for training, lease, _ in changes]
         self._write(connection, [c for c, held in zip(changes, done, strict=True) if held])
@@ -350,11 +363,11 @@ class Store:
         """Write values to rows that are known to be as they are in memory."""
         rows = []
         for training, _, values in changes:
-            row = sealed(tables.TRAININGS, vars(training) | values)
+            row = sealed(schema.TRAININGS, vars(training) | values)
             row["row_id"] = row.pop("id")
             rows.append(row)
         if rows:
-            connection.execute(tables.CHANGE, rows)
+            connection.execute(schema.CHANGE, rows)
 
     # rows
 
@@ -388,6 +401,19 @@ def _closed_on_error(opened: Store | SQLite | PostgreSQL) -> Iterator[None]:
     except BaseException:
         opened.close()
         raise
+
+
+def searched(
+    trial: Trial, seeds: Iterable[int], rung: int = 0, budget: int | None = None
+) -> list[Training]:
+    """Trainings of a trial on the validation split, one for each of the seeds."""
+    return [
+        Training(
+            0, "search", trial.number, trial.expression, seed, "validation", rung=rung,
+            budget=budget,
+        )
+        for seed in seeds
+    ]  # fmt: skip
 
 
 def _training(row: Mapping[str, Any]) -> Training:

@@ -20,20 +20,23 @@ from typing import Any
 from actsearch.drivers import driver as make_driver
 from actsearch.grammar import SearchSpace, as_expression
 from actsearch.grammar import space as make_space
-from actsearch.grammar.errors import UsageError, did_you_mean
+from actsearch.grammar.errors import UsageError
 from actsearch.studies import protocol
 from actsearch.studies.constraints import check_constraints
-from actsearch.studies.jobs import NO_LIMITS, Limits
+from actsearch.studies.executors import Engine
+from actsearch.studies.jobs import Limits
 from actsearch.studies.records import Training, Trial
 from actsearch.studies.run_directory import exclusive, new_run, refuse_existing
+from actsearch.studies.rungs import chosen_rungs, fidelities
 from actsearch.studies.screening import EXCLUSIONS, check_exclusions
 from actsearch.studies.store import Store
 from actsearch.studies.study_run import Progress, StudyRun, task_spec
+from actsearch.studies.tracking import Tracker, tracked, tracker
+from actsearch.studies.warm_start import training_identity
+from actsearch.studies.warm_start import warm_start as make_warm_start
 from actsearch.tasks import SPLITS
 
 __all__ = ["Progress", "Study", "search"]
-
-EXECUTORS = ("inline", "local", "shared")
 
 WINDOW = 8
 """Trials that may be in training at a time. It is part of what a search is (a driver learns of a
@@ -61,11 +64,16 @@ def search(
     deduplicate: bool = True,
     exclude: Collection[str] = EXCLUSIONS,
     require: Sequence[str] = (),
+    asha: bool | str = False,
+    warm_start: str | PathLike[str] | None = None,
     device: str = "auto",
     store: str | None = None,
     executor: str | None = None,
+    executor_options: Mapping[str, Any] | None = None,
+    gpus: float = 0.0,
     time_limit: float | None = None,
     memory_limit: int | None = None,
+    trackers: Sequence[str | Tracker] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> Study:
     """Search a space for activation functions, compare with baselines, re-test the best.
@@ -91,12 +99,22 @@ def search(
         exclude: "constant" and "undefined" candidates (on part of [-5, 5]) are not trained.
         require: constraints that a candidate must keep, such as "cost<=12", "monotone" or a
             "module:attribute" of yours; see `actsearch.studies.constraints`.
+        asha: successive halving around the driver: candidates begin with few steps or seeds, and
+            the better ones are given more (`actsearch.drivers.Asha`). True for rungs by the task,
+            or such as "100x1,fullx1,fullx4" (steps x seeds). `trials` then stands for the steps
+            that so many full trainings take, and more candidates are tried.
+        warm_start: "named" to try the named activations of the space first, or the run directory
+            of an earlier study: what it trained by the same task, recipe, data, versions and device
+            is not trained again; otherwise its best candidates come first.
         device: "auto" or a torch device.
         store: URL of a PostgreSQL database to keep the study in; in `run` where it is None.
-        executor: "inline", "local" or "shared" (`actsearch worker` processes, on any host, train);
-            by the number of workers where it is None.
+        executor: "inline", "local", "ray", "submitit" or "shared" (`actsearch worker` processes,
+            on any host, train); by the number of workers where it is None.
+        executor_options: of `ray.init` or of submitit's `update_parameters`.
+        gpus: for each training, also a fraction of one ("local", "ray").
         time_limit: seconds that a training may take; it counts as failed when it takes longer.
         memory_limit: MB that a training may allocate (Linux).
+        trackers: "tensorboard", "wandb", "mlflow", or your own (`actsearch.studies.tracking`).
         progress: called when a stage begins and with each result.
 
     Returns:
@@ -107,6 +125,7 @@ def search(
         UsageError: a name or a value that does not exist or makes no sense.
         RunExists: the run directory holds a study already.
         ExecutorError: no worker can be started.
+        TrackingError: a tracker is not installed.
     """
     counts = {"trials": trials, "seeds": seeds, "window": window}
     counts |= {"baseline_seeds": baseline_seeds, "retest_seeds": retest_seeds}
@@ -120,20 +139,17 @@ def search(
         raise UsageError("units are chosen when a space is made: space(name, units)")
     check_exclusions(exclude)
     check_constraints(require)
-    kind = executor or ("local" if workers else "inline")
-    if kind not in EXECUTORS:
-        hint = did_you_mean(kind, EXECUTORS)
-        raise UsageError(f"no executor {kind!r}; there are {', '.join(EXECUTORS)}{hint}")
-    if kind != "shared" and (kind == "local") != (workers > 0):
-        raise UsageError(f"the executor {kind!r} and {workers} workers do not go together")
+    options = dict(executor_options or {})
     limits = Limits(time_limit, memory_limit)
-    limits.check()
-    if limits != NO_LIMITS and kind != "local":
-        raise UsageError("limits on time and memory need worker processes: --workers 1 or more")
+    engine = Engine.chosen(executor, workers, limits=limits, gpus=gpus, options=options)
+    engine.check()
+    if asha is not False and seeds != 1:
+        raise UsageError("with successive halving the rungs say how many seeds: leave out seeds")
+    chosen_trackers = [tracker(t) if isinstance(t, str) else t for t in trackers]
     for text in baselines:
         as_expression(text)
     searched = space if isinstance(space, SearchSpace) else make_space(space, units)
-    config = {
+    config: dict[str, Any] = {
         "space": {
             "name": searched.name,
             "text": searched.text,
@@ -146,7 +162,9 @@ def search(
         "driver": {"name": driver, "options": dict(driver_options or {})},
         "trials": trials,
         "workers": workers,
-        "executor": kind,
+        "executor": engine.kind,
+        "executor_options": options,
+        "gpus": gpus,
         "time_limit": time_limit,
         "memory_limit": memory_limit,
         "seed": seed,
@@ -159,12 +177,26 @@ def search(
         "deduplicate": deduplicate,
         "exclude": sorted(exclude),
         "require": list(require),
+        "rungs": None,
+        "warm_start": None,
+        "trackers": [name for name in trackers if isinstance(name, str)],
         "device": device,
         "versions": library_versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     make_driver(driver, searched, seed, **dict(driver_options or {}))
-    splits = getattr(task_spec(config).make(), "splits", SPLITS)
+    made = task_spec(config).make()
+    rungs = chosen_rungs(asha, made)
+    if rungs is not None:
+        config["rungs"] = [[rung.steps, rung.seeds] for rung in rungs]
+    fidelities(config, made)
+    config |= training_identity(made)
+    warm: list[dict[str, Any]] = []
+    if warm_start is not None:
+        found = make_warm_start(warm_start, searched, config)
+        warm = found.candidates
+        config["warm_start"] = {"source": str(warm_start), "note": found.note}
+    splits = getattr(made, "splits", SPLITS)
     if retest and "test" not in splits:
         raise UsageError(f"the task {task} has no test split for a re-test: say retest=0")
     if run is None:
@@ -176,8 +208,8 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder):
         refuse_existing(folder)
-        Store.create(folder, config, store).close()
-    return Study.resume(folder, progress=progress)
+        Store.create(folder, config, store, warm=warm).close()
+    return Study.resume(folder, progress=progress, trackers=chosen_trackers)
 
 
 class Study:
@@ -209,6 +241,7 @@ class Study:
         *,
         workers: int | None = None,
         progress: Callable[[Progress], None] | None = None,
+        trackers: Sequence[Tracker] | None = None,
     ) -> Study:
         """Go on with a study until it is finished; nothing that has finished is trained again.
 
@@ -216,6 +249,7 @@ class Study:
             run: the run directory.
             workers: worker processes; as when it was started where it is None.
             progress: as in `search`.
+            trackers: those that were named when it was started where it is None.
 
         Raises:
             NotAStudy, WrongVersion, DamagedStore, StudyIsRunning: and nothing has been changed.
@@ -228,10 +262,16 @@ class Study:
         with exclusive(folder):
             store = Store.open(folder)
             try:
-                StudyRun(folder, store, workers, progress).finish()
+                if trackers is None:
+                    trackers = [tracker(name) for name in store.config["trackers"]]
+                with tracked(trackers, folder, store.config):
+                    StudyRun(folder, store, workers, progress, trackers).finish()
             finally:
                 store.close()
-        return cls.open(folder)
+        study = cls.open(folder)
+        for told in trackers:
+            told.end(study)
+        return study
 
     # where it stands
 
@@ -249,11 +289,12 @@ class Study:
     @property
     def counts(self) -> dict[str, int]:
         """How many trials were proposed, trained, and are in each state."""
-        states = Counter(trial.state for trial in self._store.trials())
+        trials = self._store.trials()
+        states = Counter(trial.state for trial in trials)
         names = ("done", "failed", "reused", "excluded", "pending", "running")
         return {
             "proposed": states.total(),
-            "trained": states["done"] + states["failed"],
+            "trained": sum(trial.finished and trial.trained_here for trial in trials),
             **{name: states[name] for name in names},
         }
 
@@ -265,8 +306,9 @@ class Study:
         Returns:
             number, index (in the space), expression, state, reward, loss, seconds, reason, class
             (number of the first trial of its class), source (the trial whose reward it reuses),
-            certificate, and trainings: seed, state, metric, loss, seconds, steps, curve, reason,
-            worker, lease.
+            certificate, baseline (that is the same function), rung (that it reached), and
+            trainings: seed, state, metric, loss, seconds, steps, curve, reason, worker, lease,
+            rung, budget (steps asked for, None for the recipe's).
         """
         return [_trial_data(trial) for trial in self._store.trials()]
 
@@ -286,9 +328,10 @@ class Study:
         """
         if retested := self.retest():
             return retested
-        best = protocol.best_trials(self._store.trials(), limit)
+        others = (trial for trial in self._store.trials() if trial.baseline is None)
+        best = protocol.best_trials(others, limit)
         candidates = [
-            protocol.row(trial.expression, trial.trainings, trial.number, trial.reward)
+            protocol.row(trial.expression, trial.counted, trial.number, trial.reward)
             for trial in best
         ]
         return protocol.ranked([*candidates, *self._baselines()])
@@ -357,6 +400,8 @@ def _trial_data(trial: Trial) -> dict[str, Any]:
         "class": (trial.source or trial).number if trial.decision != "exclude" else None,
         "source": None if trial.source is None else trial.source.number,
         "certificate": trial.certificate,
+        "baseline": trial.baseline,
+        "rung": max(trial.rung, 0),
         "trainings": [
             {key: value for key, value in _training_data(t).items() if key not in hidden}
             for t in trial.trainings

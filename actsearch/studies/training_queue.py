@@ -59,11 +59,10 @@ class TrainingQueue:
         if not workers:
             return
         claims = [(self._waiting.popleft(), worker) for worker in workers]
-        leases = self._store.claim_all(claims)
-        for (training, worker), lease in zip(claims, leases, strict=True):
+        self._store.claim_all(claims)
+        for training, worker in claims:
             self._running[training.id] = training
-            job = Job(training.id, lease, training.expression, training.seed, training.split)
-            self._executor.submit(job, worker)
+            self._executor.submit(Job.of(training), worker)
 
     def _record(self, reports: Iterable[Report]) -> None:
         results: list[tuple[Training, int, ChildResult]] = []

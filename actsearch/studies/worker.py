@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -24,7 +25,7 @@ def main() -> None:
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()
 
-    from actsearch.studies.jobs import Job, Limits, TaskSpec, run, warm_up
+    from actsearch.studies.jobs import Job, Limits, TaskSpec, prepare, run, warm_up
     from actsearch.tasks import TaskError
 
     try:
@@ -35,9 +36,13 @@ def main() -> None:
         limit_memory(Limits(**setting["limits"]).memory)
         _answer(answers, {"ready": os.getpid()})
         while True:
-            job = Job(**json.loads(lines.get()))
-            result = run(task, spec, job)
-            _answer(answers, {"id": job.id, "lease": job.lease, "result": result.to_dict()})
+            jobs = [Job(**json.loads(line)) for line in _all(lines)]
+            if len(jobs) > 1:
+                prepare(task, spec, jobs)
+                _answer(answers, {"ready": os.getpid()})
+            for job in jobs:
+                result = run(task, spec, job)
+                _answer(answers, {"id": job.id, "lease": job.lease, "result": result.to_dict()})
     except TaskError as error:
         _answer(answers, {"error": str(error)})
     except BrokenPipeError:
@@ -65,6 +70,13 @@ def _read(stdin: BinaryIO, lines: SimpleQueue[bytes]) -> None:
     for line in stdin:
         lines.put(line)
     os._exit(0)
+
+
+def _all(lines: SimpleQueue[bytes]) -> Iterator[bytes]:
+    """What lies in the queue, or what comes first."""
+    yield lines.get()
+    while not lines.empty():
+        yield lines.get()
 
 
 def _answer(answers: BinaryIO, message: dict[str, Any]) -> None:

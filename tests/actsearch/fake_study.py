@@ -57,6 +57,8 @@ def trial(
         "class": number,
         "source": source,
         "certificate": None,
+        "baseline": None,
+        "rung": 0,
         "trainings": [],
     }
 
@@ -98,6 +100,8 @@ class FakeStudy:
             "retest_seeds": 5,
             "deduplicate": True,
             "exclude": ["constant", "undefined"],
+            "rungs": None,
+            "warm_start": None,
             "device": "auto",
             "versions": {"actsearch": "0.1.0", "python": "3.11.7", "torch": "2.13.0"},
             "created": "2026-01-02T03:04:05+00:00",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actsearch.drivers import DRIVERS, Driver, SpaceExhausted, UnknownDriver, driver
+from actsearch.drivers import DRIVERS, Asha, Driver, Rung, SpaceExhausted, UnknownDriver, driver
 from actsearch.drivers.base import Space
 from actsearch.drivers.exhaustive import Exhaustive
 from actsearch.grammar import SearchSpace, space
@@ -28,7 +28,10 @@ unit: "max(" unary ", " unary ")" -> max | "mul(" unary ", " unary ")" -> mul
 unary: "x" -> identity | "sin(x)" -> sin | "_" -> parameter
 """
 
-every_driver = pytest.mark.parametrize("name", DRIVERS)
+RUNGS = (Rung(None, 1), Rung(None, 2), Rung(None, 4))
+HALVED = [f"{name} with asha" for name in ("random", "evolution", "ppo", "surrogate")]
+
+every_driver = pytest.mark.parametrize("name", [*DRIVERS, *HALVED])
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def tiny() -> SearchSpace:
 
 
 def make(name: str, searched: Space, seed: int = 0) -> Driver:
-    return driver(name, searched, seed, **OPTIONS.get(name, {}))
+    inner = name.removesuffix(" with asha")
+    made = driver(inner, searched, seed, **OPTIONS.get(inner, {}))
+    return made if inner == name else Asha(made, RUNGS)
 
 
 def reward_of(index: int) -> float | None:
@@ -154,6 +159,44 @@ def test_refuses_rewards_that_are_no_numbers(name: str, reward: float, swish: Se
 
 
 @every_driver
+def test_learns_from_what_it_did_not_propose(name: str, swish: SearchSpace) -> None:
+    """Exactly, and through its state; what it then proposes depends on nothing else."""
+    original, again = make(name, swish, 2), make(name, swish, 2)
+    for player in (original, again):
+        for index in range(100, 140):
+            player.observe(index, reward_of(index))
+        for index in (100, 101, 999):
+            player.revise(index, 0.5)
+        player.revise(102, None)
+    restored = make(name, swish, 7)
+    restored.load_state_dict(json.loads(json.dumps(original.state_dict(), allow_nan=False)))
+    assert play(original, 40) == play(again, 40) == play(restored, 40)
+    with pytest.raises(ValueError, match="finite"):
+        original.observe(3, float("nan"))
+
+
+@pytest.mark.parametrize("name", ["evolution", "pqt", "surrogate"])
+def test_what_was_observed_is_built_upon(name: str, swish: SearchSpace) -> None:
+    """Told that only candidates with a part are good, a driver proposes that part more often."""
+    options = {"surrogate": {"pool": 60, "initial": 1}, "evolution": {"population": 10}}
+    player = driver(name, swish, 0, **options.get(name, {"batch": 5, "hidden": 32}))
+    found = swish.sample_indices(4000, 3)
+    good = [k for k in found if swish[k].startswith("max(sin(")][:10]
+    bad = [k for k in found if not swish[k].startswith("max(")][:20]
+    for index in bad:
+        player.observe(index, 0.1)
+    for index in good:
+        player.observe(index, 0.9)
+    asked = []
+    for _ in range(60):
+        asked.append(player.ask())
+        player.tell(asked[-1], None)
+    assert not set(asked) & set(good + bad)
+    share = sum(swish[index].startswith("max(") for index in asked) / len(asked)
+    assert share > 0.2, "one in ten by chance"
+
+
+@every_driver
 def test_refuses_another_drivers_state(name: str, swish: SearchSpace) -> None:
     state = make(name, swish).state_dict() | {"driver": "oracle"}
     with pytest.raises(ValueError, match="oracle"):
@@ -171,7 +214,7 @@ def test_larger_spaces_than_64_bits(name: str) -> None:
 @every_driver
 def test_a_space_of_one(name: str) -> None:
     single = SearchSpace('start: "x" -> identity', "single")
-    if name in ("reinforce", "ppo", "pqt"):
+    if name.split()[0] in ("reinforce", "ppo", "pqt"):
         with pytest.raises(UsageError, match="nothing to choose"):
             make(name, single)
         return

@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_reported() -> None:
     assert [report.job.id for report in blamed] == [3]
     assert blamed[0].reason == "the worker process died (SIGKILL)"
     # what the dead worker had not begun comes back without blame
-    assert all(report.result or report.job.id in (3, 4) for report in reports)
+    assert all(report.result or report.job.id >= 3 for report in reports)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

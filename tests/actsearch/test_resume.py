@@ -165,14 +165,18 @@ def test_a_kill_at_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert moment > 40
 
 
-@pytest.mark.parametrize("driver", sorted(DRIVERS.keys() - {"evolution"}))
+@pytest.mark.parametrize(
+    "driver", [*sorted(DRIVERS.keys() - {"evolution"}), "evolution with asha", "pqt with asha"]
+)
 def test_every_driver_resumes_exactly(
     driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted again and again, with and without a snapshot of its state to begin from."""
+    driver, _, halved = driver.partition(" with ")
     small: dict[str, Any] = {"batch": 4, "hidden": 8} if driver in CONTROLLERS else {}
     small |= {"initial": 6, "batch": 2, "pool": 8} if driver == "surrogate" else {}
     options = {"driver": driver, "driver_options": small, "trials": 24, "units": 2}
+    options |= {"asha": bool(halved)}
     reference = search("swish", **settings(tmp_path / "a", tmp_path / "log", **options))
     for every in (5, 1000):
         monkeypatch.setattr("actsearch.studies.search_loop.SNAPSHOT_EVERY", every)

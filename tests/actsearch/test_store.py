@@ -203,7 +203,7 @@ def test_another_version(store: Store, tmp_path: Path) -> None:
     store.close()
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.execute("PRAGMA user_version = 9")
-    refused(tmp_path, WrongVersion, "has format 9, and this ActSearch reads format 2")
+    refused(tmp_path, WrongVersion, "has format 9, and this ActSearch reads format 3")
 
 
 def test_another_version_that_was_killed(store: Store, tmp_path: Path) -> None:

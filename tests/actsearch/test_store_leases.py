@@ -25,7 +25,7 @@ from actsearch.studies.run_directory import (
     StudyIsRunning,
     refuse_existing,
 )
-from actsearch.studies.store import Store
+from actsearch.studies.store import Store, searched
 from actsearch.tasks import ChildResult
 from tests.actsearch.postgres_server import postgres_url
 
@@ -66,7 +66,7 @@ def wanted(count: int) -> list[tuple[str, int, str, int | None]]:
 def test_everything_is_read_back_as_it_was(new: New) -> None:
     run, store = new()
     trials = [Trial(0, 10**30, "x"), Trial(1, 5, "π·x", decision="exclude", exclusion="no")]
-    store.add_trials([(trials[0], [1, 2]), (trials[1], [])])
+    store.add_trials([(trials[0], searched(trials[0], [1, 2])), (trials[1], [])])
     store.finish_all(
         [(t, store.claim(t, "w"), RESULT) for t in trials[0].trainings[:1]]
         + [(t, store.claim(t, "w"), FAILURE) for t in trials[0].trainings[1:]]

@@ -203,6 +203,45 @@ def test_duplicates_and_hopeless_candidates_are_not_trained(tmp_path: Path) -> N
     }
 
 
+KNOWN = """
+start: "max(" unary ", " unary ")" -> max | "mul(" unary ", " unary ")" -> mul
+unary: "x" -> identity | "sigmoid(x)" -> sigmoid | "0" -> zero
+"""
+
+
+def test_a_candidate_that_is_a_baseline_is_not_trained_again(tmp_path: Path) -> None:
+    """max(x, 0) is relu(x) and x*sigmoid(x) is silu(x), by proof; they stand on the board once."""
+    log = tmp_path / "log"
+    study = small_search(
+        tmp_path / "run",
+        space=SearchSpace(KNOWN, "known"),
+        driver="exhaustive",
+        trials=100,
+        retest=9,
+        task_options={"log": str(log)},
+    )
+    known = {t["expression"]: t for t in study.trials() if t["baseline"]}
+    assert {text: t["baseline"] for text, t in known.items()} == {
+        "max(x, 0)": "relu(x)",
+        "x*sigmoid(x)": "silu(x)",
+    }
+    means = {row["expression"]: row["metrics"] for row in study.baselines()}
+    for trial in known.values():
+        (training,) = trial["trainings"]
+        assert training["metric"] == trial["reward"]
+        assert training["metric"] == means[trial["baseline"]][str(training["seed"])]
+        assert (training["seconds"], training["lease"]) == (0.0, 0)
+        assert trial["certificate"]
+    begun = Counter(facts for what, _, facts in read_log(log) if what == "begin")
+    assert set(begun.values()) == {1}
+    texts = {text for text, _, _ in begun}
+    assert not texts & known.keys()
+    assert study.counts["trained"] == study.counts["done"] - 2
+    board = [row["expression"] for row in study.retest()]
+    assert not set(board) & known.keys()
+    assert {"relu(x)", "silu(x)"} <= set(board)
+
+
 def test_both_can_be_switched_off(tmp_path: Path) -> None:
     study = small_search(
         tmp_path,

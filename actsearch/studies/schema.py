@@ -45,6 +45,7 @@ TRIALS = Table(
     Column("source", Integer, ForeignKey("trials.number")),  # whose reward is reused
     Column("certificate", String),  # why the source is the same function
     Column("reason", String),  # why it is excluded
+    Column("baseline", String),  # the baseline that is the same function
     Column("checksum", BigInteger, nullable=False),
 )
 TRAININGS = Table(
@@ -56,6 +57,8 @@ TRAININGS = Table(
     Column("expression", String, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("split", String, nullable=False),
+    Column("rung", Integer, nullable=False),  # of successive halving, else 0
+    Column("budget", Integer),  # steps asked for; null for as many as the recipe says
     Column("state", String, nullable=False),
     Column("lease", Integer, nullable=False),  # grows with each claim: the fencing token
     Column("beat", Integer, nullable=False, default=0),  # grows while its holder is alive
