@@ -243,6 +243,47 @@ def test_initial_values_belong_to_a_kernel() -> None:
     assert len(set(kernels.load([program(parse(text)) for text in texts], "accurate"))) == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "text", ["x*sigmoid(x)", "gelu(x)", "exp(x)", "x - tanh(x)", "max(x, 0.1*x)"]
+)
+def test_half_types_are_correctly_rounded(text: str, dtype: torch.dtype) -> None:
+    """Of all numbers of the type none is nearer to the value, which float64 tells."""
+    bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
+    x = bits.view(dtype)[bits.view(dtype).isfinite()].requires_grad_()
+    activation = compile(text, backend="cpu")
+    wide = x.detach().double().requires_grad_()
+    y, exact = activation(x), activation(wide)
+    error = (y.double() - exact).abs()
+    for direction in (-torch.inf, torch.inf):
+        other = torch.nextafter(y.detach(), torch.full_like(y, direction))
+        closer = (other.double() - exact).abs() < error
+        assert not (closer & y.isfinite() & other.isfinite()).any()
+    largest = torch.finfo(dtype).max
+    assert torch.equal(
+        y.isinf(), exact.abs() >= largest + (largest - nearest_below(largest, dtype)) / 2
+    )
+    dy = torch.randn_like(x)
+    y.backward(dy)
+    exact.backward(torch.ones_like(exact))
+    assert wide.grad is not None
+    torch.testing.assert_close(x.grad, (dy.float() * wide.grad.float()).to(dtype), rtol=0, atol=0)
+
+
+def nearest_below(value: float, dtype: torch.dtype) -> float:
+    return torch.nextafter(torch.tensor(value, dtype=dtype), torch.tensor(0.0, dtype=dtype)).item()
+
+
+def test_half_types_are_looked_up_in_any_layout() -> None:
+    activation = compile("x*sigmoid(x)", backend="cpu")
+    x = torch.randn(70, 50, 9).bfloat16()
+    every = activation(x)
+    for view in (lambda t: t.transpose(0, 2), lambda t: t[::3, :, 1:], lambda t: t[:0]):
+        assert torch.equal(activation(view(x)), view(every))
+    large = x.repeat(90, 1, 1)  # beyond the size from which on results are streamed
+    assert torch.equal(activation(large), every.repeat(90, 1, 1))
+
+
 def test_fast_precision_is_close() -> None:
     x = torch.linspace(-9, 9, 5000)
     for text in ("x*tanh(softplus(x))", "exp(-(erf(x) - cos(x))**2)", "asinh(x)*sinh(x)"):

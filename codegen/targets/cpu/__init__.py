@@ -5,7 +5,13 @@ elementary.c  the elementary functions that it calls
 toolchain     the compiler, and a cache of what it makes
 kernels       the compiled C of an activation, as the operator calls it
 accuracy      where its float32 code may be used
-operator.cpp  the operator: layouts, types, threads, sums, autograd
+operator.cpp  the operator: shapes, types and autograd, on top of
+  call.h        one call: blocks, threads, sums
+  views.h       tensors of any layout as blocks
+  half_tables.h half types by looking up
+  registry.h    the kernels of a process
+library       building and loading it
+function      activations as functions of tensors
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from functools import cache
 from importlib import resources
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from actsearch.codegen.targets.cpu import toolchain
 
-_SOURCE = resources.files(__package__).joinpath("operator.cpp")
+_INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 
 Builder = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
 
@@ -28,7 +29,7 @@ def library() -> Any:
         BuildError: it is not in the cache, and cannot be built.
     """
     compiler = toolchain.compiler("c++")
-    source = _SOURCE.read_text(encoding="utf-8")
+    source = _source("operator.cpp", set())
     flags = _flags(compiler)
     name = f"operator-{toolchain.key(compiler, source, *flags, torch.__version__)}"
     path = toolchain.cached(name) or _build(compiler, name, source, flags)
@@ -36,6 +37,14 @@ def library() -> Any:
     load(str(path))
     _register_shapes()
     return ctypes.CDLL(str(path))
+
+
+def _source(name: str, included: set[str]) -> str:
+    """A file of the operator with those that it includes in their places, each once."""
+    included.add(name)
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    text = text.replace("#pragma once\n", "")
+    return _INCLUDE.sub(lambda m: "" if m[1] in included else _source(m[1], included), text)
 
 
 def _build(compiler: toolchain.Compiler, name: str, source: str, flags: list[str]) -> Path:
@@ -54,7 +63,7 @@ def _flags(compiler: toolchain.Compiler) -> list[str]:
     abi = int(torch.compiled_with_cxx11_abi())
     standard = "c++20" if (include / "torch" / "headeronly").is_dir() else "c++17"
     return [
-        f"-std={standard}", "-O2", "-fPIC", "-shared", "-w", "-fopenmp",
+        f"-std={standard}", "-O3", "-fPIC", "-shared", "-w", "-fopenmp",
         compiler.native, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{libraries}",
         "-ltorch", "-ltorch_cpu", "-lc10",

@@ -8,364 +8,18 @@
 // a block is computed again in float64, by code that is built when it is first needed. What a parameter gets is summed in float64 over chunks of a fixed size, in order, so
 // that the result does not depend on the number of threads.
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <c10/util/SmallVector.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <atomic>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <mutex>
-#include <shared_mutex>
-#include <unordered_map>
-#include <vector>
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
+#include "half_tables.h"
 
 namespace {
 
 using at::Tensor;
 using at::TensorList;
-
-constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
-constexpr int64_t LANES = 16;             // their number is a multiple of this
-constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
-constexpr int64_t STREAMED = 4 << 20;     // bytes from which on results bypass the caches
-constexpr int MOST = 128;                 // arguments or results of a routine
-constexpr int DEEP = 64;                  // dimensions of a tensor
-
-enum Routine { FORWARD, BACKWARD, DOUBLE_BACKWARD, ROUTINES };
-
-template <typename T>
-using Function = int (*)(long, const T* const*, T* const*);
-
-struct Kernel {
-  int64_t id = 0;
-  int64_t inputs = 1;
-  std::vector<int64_t> dimensions;  // of the parameters
-  std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
-  void* single[ROUTINES] = {};                // null where only float64 is accurate
-  double bound[ROUTINES] = {};                // |x| up to which `single` holds
-  std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
-};
-
-std::shared_mutex lock;
-std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
-
-// Builds a routine of a kernel, for float64 or not, and registers it; 0 where it failed.
-int (*builder)(int64_t, int, int) = nullptr;
-
-Kernel& find(int64_t id) {
-  std::shared_lock<std::shared_mutex> guard(lock);
-  auto place = kernels.find(id);
-  TORCH_CHECK(place != kernels.end(), "no activation kernel ", id, " is loaded in this process");
-  return *place->second;
-}
-
-void build(const Kernel& kernel, Routine routine, bool is_wide) {
-  TORCH_CHECK(
-      builder && builder(kernel.id, routine, is_wide),
-      "the C code of an activation could not be built");
-}
-
-Function<float> single_function(const Kernel& kernel, Routine routine) {
-  if (!kernel.measured[routine]) build(kernel, routine, false);
-  return (Function<float>)kernel.single[routine];
-}
-
-Function<double> wide_function(const Kernel& kernel, Routine routine) {
-  if (!kernel.wide[routine]) build(kernel, routine, true);
-  return (Function<double>)kernel.wide[routine].load();
-}
-
-// ---- conversion of blocks
-
-template <typename S, typename T>
-void convert(const S* from, T* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]);
-}
-
-#ifdef __AVX512F__
-void convert(const at::Half* from, float* to, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(from + i))));
-  for (; i < n; ++i) to[i] = from[i];
-}
-void convert(const float* from, at::Half* to, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    _mm256_storeu_si256((__m256i*)(to + i), _mm512_cvtps_ph(_mm512_loadu_ps(from + i), 0));
-  for (; i < n; ++i) to[i] = from[i];
-}
-#endif
-void convert(const at::BFloat16* from, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits = uint32_t(from[i].x) << 16;
-    std::memcpy(to + i, &bits, 4);
-  }
-}
-void convert(const float* from, at::BFloat16* to, int64_t n) {  // to nearest, ties to even
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, from + i, 4);
-    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    to[i].x = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
-  }
-}
-
-// A copy that leaves the caches to others; `to` is aligned.
-void stream(const void* from, void* to, int64_t bytes) {
-  int64_t done = 0;
-#ifdef __AVX512F__
-  for (; done + 64 <= bytes; done += 64)
-    _mm512_stream_si512((__m512i*)((char*)to + done), _mm512_loadu_si512((const char*)from + done));
-#elif defined(__AVX__)
-  for (; done + 32 <= bytes; done += 32)
-    _mm256_stream_si256(
-        (__m256i*)((char*)to + done), _mm256_loadu_si256((const __m256i*)((const char*)from + done)));
-#endif
-  std::memcpy((char*)to + done, (const char*)from + done, bytes - done);
-}
-
-// ---- views: a tensor, or a parameter that does not advance, in the memory order of the result
-
-struct View {
-  int64_t count = 0;                            // dimensions left when adjacent ones are merged
-  c10::SmallVector<int64_t, 6> sizes, strides;  // outermost first; in elements
-
-  View(at::IntArrayRef all_sizes, at::IntArrayRef all_strides, const std::vector<int64_t>& order) {
-    for (int64_t d : order) {
-      if (all_sizes[d] == 1) continue;
-      if (count && strides[count - 1] == all_strides[d] * all_sizes[d]) {
-        sizes[count - 1] *= all_sizes[d];
-        strides[count - 1] = all_strides[d];
-      } else {
-        sizes.push_back(all_sizes[d]);
-        strides.push_back(all_strides[d]);
-        ++count;
-      }
-    }
-    if (!count) {
-      sizes.push_back(1);
-      strides.push_back(0);
-      count = 1;
-    }
-  }
-  bool contiguous() const { return count == 1 && (strides[0] == 1 || sizes[0] == 1); }
-  bool constant() const { return count == 1 && strides[0] == 0; }
-
-  // f(offset of the tensor's element, stride, place in the block, length) for every run
-  template <typename F>
-  void runs(int64_t begin, int64_t n, F f) const {
-    int64_t index[DEEP], rest = begin, offset = 0;
-    for (int64_t d = count - 1; d >= 0; --d) {
-      index[d] = rest % sizes[d];
-      rest /= sizes[d];
-      offset += index[d] * strides[d];
-    }
-    const int64_t last = count - 1;
-    for (int64_t done = 0; done < n;) {
-      int64_t length = std::min(n - done, sizes[last] - index[last]);
-      f(offset, strides[last], done, length);
-      done += length;
-      offset += length * strides[last];
-      index[last] += length;
-      for (int64_t d = last; d > 0 && index[d] == sizes[d]; --d) {
-        offset += strides[d - 1] - sizes[d] * strides[d];
-        index[d] = 0;
-        ++index[d - 1];
-      }
-    }
-  }
-
-  template <typename S, typename T>
-  void read(const S* from, int64_t begin, int64_t n, T* to) const {
-    runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
-      if (stride == 1)
-        convert(from + offset, to + place, length);
-      else if (stride == 0)
-        std::fill(to + place, to + place + length, static_cast<T>(from[offset]));
-      else
-        for (int64_t i = 0; i < length; ++i)
-          to[place + i] = static_cast<T>(from[offset + i * stride]);
-    });
-  }
-
-  template <typename T>
-  void add(const T* contributions, int64_t begin, int64_t n, double* total) const {
-    runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
-      const T* from = contributions + place;
-      if (stride == 0) {
-        double lanes[16] = {}, sum = 0;
-        int64_t i = 0;
-        for (; i + 16 <= length; i += 16)
-          for (int lane = 0; lane < 16; ++lane) lanes[lane] += from[i + lane];
-        for (; i < length; ++i) sum += from[i];
-        for (double lane : lanes) sum += lane;
-        total[offset] += sum;
-      } else {
-        for (int64_t i = 0; i < length; ++i) total[offset + i] += from[i];
-      }
-    });
-  }
-};
-
-// ---- one call of a routine
-
-struct Argument {  // what a routine reads
-  View view;
-  const void* data;
-  bool is_parameter;  // then it is stored as what is computed with
-  bool is_input;      // x or gate, which a kernel's bound is for
-};
-
-struct Result {  // what a routine writes: values in the memory order of x, or a parameter's sums
-  View view;
-  void* data = nullptr;         // of the values
-  int64_t sums = 0;             // how many; 0 for values
-  std::vector<double> partial;  // the sums of each chunk
-};
-
-template <typename T>
-bool outside(const T* x, int64_t n, T bound) {
-  int any = 0;
-  for (int64_t i = 0; i < n; ++i) any |= std::abs(x[i]) > bound;
-  return any;
-}
-
-// Tensors hold S, kernels compute with T.
-template <typename S, typename T>
-struct Call {
-  static constexpr bool is_wide = std::is_same_v<T, double>;
-  static constexpr bool is_same = std::is_same_v<S, T>;
-
-  const Kernel& kernel;
-  const Routine routine;
-  const std::vector<Argument>& arguments;
-  std::vector<Result>& results;
-  const int64_t elements;
-  const Function<T> function;
-  const T bound;
-  const bool is_bounded, streams;
-
-  Call(
-      const Kernel& kernel, Routine routine, const std::vector<Argument>& arguments,
-      std::vector<Result>& results, int64_t elements)
-      : kernel(kernel),
-        routine(routine),
-        arguments(arguments),
-        results(results),
-        elements(elements),
-        function(fitting(kernel, routine)),
-        bound(static_cast<T>(kernel.bound[routine])),
-        is_bounded(!is_wide && function && bound < std::numeric_limits<T>::infinity()),
-        streams(is_same && elements * int64_t(sizeof(S)) >= STREAMED) {}
-
-  static Function<T> fitting(const Kernel& kernel, Routine routine) {
-    if constexpr (is_wide)
-      return wide_function(kernel, routine);
-    else
-      return single_function(kernel, routine);
-  }
-
-  void run() {
-    int64_t most = 1;
-    for (const auto& result : results) most = std::max(most, result.sums);
-    const int64_t chunk = std::max(CHUNK, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
-    const int64_t chunks = (elements + chunk - 1) / chunk;
-    for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
-    auto work = [&](int64_t first, int64_t last) { compute(first, last, chunk); };
-    if (chunks > 2)
-      at::parallel_for(0, chunks, 1, work);
-    else
-      work(0, chunks);
-  }
-
-  void compute(int64_t first, int64_t last, int64_t chunk) {
-    const int64_t reads = arguments.size(), writes = results.size();
-    static thread_local std::vector<T> memory;
-    memory.resize(std::max<size_t>(memory.size(), (reads + writes) * BLOCK + 64 / sizeof(T)));
-    T* buffers = (T*)(((uintptr_t)memory.data() + 63) & ~uintptr_t(63));
-    std::vector<double> wide_memory;
-    const T* in[MOST];
-    T* out[MOST];
-    for (int64_t k = 0; k < reads; ++k) {
-      T* buffer = buffers + k * BLOCK;
-      in[k] = buffer;
-      if (arguments[k].is_parameter && arguments[k].view.constant())
-        std::fill(buffer, buffer + BLOCK, *(const T*)arguments[k].data);
-    }
-    for (int64_t c = first; c < last; ++c) {
-      const int64_t end = std::min(elements, (c + 1) * chunk);
-      for (int64_t begin = c * chunk; begin < end; begin += BLOCK) {
-        const int64_t n = std::min(BLOCK, end - begin);
-        const int64_t padded = (n + LANES - 1) / LANES * LANES;
-        bool again = !function;
-        for (int64_t k = 0; k < reads; ++k) {
-          in[k] = read(arguments[k], begin, n, padded, buffers + k * BLOCK);
-          if (is_bounded && arguments[k].is_input) again |= outside(in[k], n, bound);
-        }
-        for (int64_t k = 0; k < writes; ++k)
-          out[k] = is_same && !streams && !results[k].sums && n == padded
-              ? (T*)results[k].data + begin
-              : buffers + (reads + k) * BLOCK;
-        if (!again) again = function(padded, in, out);
-        if (again && !is_wide) compute_wide(padded, in, out, wide_memory);
-        for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
-      }
-    }
-#ifdef __x86_64__
-    if (streams) _mm_sfence();
-#endif
-  }
-
-  const T* read(
-      const Argument& argument, int64_t begin, int64_t n, int64_t padded, T* buffer) const {
-    if (argument.is_parameter) {
-      if (argument.view.constant()) return buffer;
-      argument.view.read((const T*)argument.data, begin, n, buffer);
-    } else {
-      if constexpr (is_same)
-        if (argument.view.contiguous() && n == padded) return (const T*)argument.data + begin;
-      argument.view.read((const S*)argument.data, begin, n, buffer);
-    }
-    std::fill(buffer + n, buffer + padded, buffer[n - 1]);
-    return buffer;
-  }
-
-  void write(Result& result, int64_t chunk, int64_t begin, int64_t n, const T* from) const {
-    if (result.sums)
-      result.view.add(from, begin, n, result.partial.data() + chunk * result.sums);
-    else if (streams)
-      stream(from, (S*)result.data + begin, n * sizeof(S));
-    else if (from != (const T*)((const S*)result.data + begin))
-      convert(from, (S*)result.data + begin, n);
-  }
-
-  void compute_wide(
-      int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
-    const int64_t reads = arguments.size(), writes = results.size();
-    memory.resize((reads + writes) * BLOCK);
-    const double* wide_in[MOST];
-    double* wide_out[MOST];
-    for (int64_t k = 0; k < reads; ++k) {
-      wide_in[k] = memory.data() + k * BLOCK;
-      convert(in[k], memory.data() + k * BLOCK, n);
-    }
-    for (int64_t k = 0; k < writes; ++k) wide_out[k] = memory.data() + (reads + k) * BLOCK;
-    wide_function(kernel, routine)(n, wide_in, wide_out);
-    for (int64_t k = 0; k < writes; ++k) convert((const double*)wide_out[k], out[k], n);
-  }
-};
 
 // ---- tensors
 
@@ -419,6 +73,17 @@ struct Slot {  // one argument or result of a routine
   bool is_input = false;  // x or gate
 };
 
+template <typename S, typename T>
+void compute(
+    const Kernel& kernel, Routine routine, const std::vector<Argument>& arguments,
+    std::vector<Result>& results, int64_t elements) {
+  if (elements == 0) return;
+  if constexpr (!std::is_same_v<S, T>)
+    if (is_tabulated(kernel, routine))
+      return look_up<S>(kernel, routine, arguments, results[0], elements);
+  Call<S, T>(kernel, routine, arguments, results, elements).run();
+}
+
 // What a routine computes from its arguments; results are made like the tensors of `likes`.
 std::vector<Tensor> apply(
     int64_t id, Routine routine, const Tensor& x, const std::vector<Slot>& reads,
@@ -457,16 +122,14 @@ std::vector<Tensor> apply(
                          nullptr, tensor.numel()});
     }
   }
-  if (x.numel() > 0) {
-    if (type == at::kDouble)
-      Call<double, double>(kernel, routine, arguments, results, x.numel()).run();
-    else if (type == at::kFloat)
-      Call<float, float>(kernel, routine, arguments, results, x.numel()).run();
-    else if (type == at::kHalf)
-      Call<at::Half, float>(kernel, routine, arguments, results, x.numel()).run();
-    else
-      Call<at::BFloat16, float>(kernel, routine, arguments, results, x.numel()).run();
-  }
+  if (type == at::kDouble)
+    compute<double, double>(kernel, routine, arguments, results, x.numel());
+  else if (type == at::kFloat)
+    compute<float, float>(kernel, routine, arguments, results, x.numel());
+  else if (type == at::kHalf)
+    compute<at::Half, float>(kernel, routine, arguments, results, x.numel());
+  else
+    compute<at::BFloat16, float>(kernel, routine, arguments, results, x.numel());
   for (size_t k = 0; k < results.size(); ++k) {
     const auto& result = results[k];
     if (!result.sums) continue;

@@ -1,0 +1,69 @@
+// The kernels of a process, by number, and their compiled routines.
+
+#pragma once
+
+#include <c10/util/Exception.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace {
+
+constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
+constexpr int64_t LANES = 16;             // their number is a multiple of this
+constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
+constexpr int64_t STREAMED = 4 << 20;     // bytes from which on results bypass the caches
+constexpr int MOST = 128;                 // arguments or results of a routine
+constexpr int DEEP = 64;                  // dimensions of a tensor
+
+enum Routine { FORWARD, BACKWARD, DOUBLE_BACKWARD, ROUTINES };
+
+template <typename T>
+using Function = int (*)(long, const T* const*, T* const*);
+
+struct Kernel {
+  int64_t id = 0;
+  int64_t inputs = 1;
+  std::vector<int64_t> dimensions;  // of the parameters
+  std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
+  void* single[ROUTINES] = {};                // null where only float64 is accurate
+  double bound[ROUTINES] = {};                // |x| up to which `single` holds
+  std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
+  mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
+};
+
+std::shared_mutex lock;
+std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
+
+// Builds a routine of a kernel, for float64 or not, and registers it; 0 where it failed.
+int (*builder)(int64_t, int, int) = nullptr;
+
+Kernel& find(int64_t id) {
+  std::shared_lock<std::shared_mutex> guard(lock);
+  auto place = kernels.find(id);
+  TORCH_CHECK(place != kernels.end(), "no activation kernel ", id, " is loaded in this process");
+  return *place->second;
+}
+
+void build(const Kernel& kernel, Routine routine, bool is_wide) {
+  TORCH_CHECK(
+      builder && builder(kernel.id, routine, is_wide),
+      "the C code of an activation could not be built");
+}
+
+Function<float> single_function(const Kernel& kernel, Routine routine) {
+  if (!kernel.measured[routine]) build(kernel, routine, false);
+  return (Function<float>)kernel.single[routine];
+}
+
+Function<double> wide_function(const Kernel& kernel, Routine routine) {
+  if (!kernel.wide[routine]) build(kernel, routine, true);
+  return (Function<double>)kernel.wide[routine].load();
+}
+
+}  // namespace

@@ -1,0 +1,153 @@
+// Tensors as blocks of their elements: conversion, copies, and reading in any memory order.
+
+#pragma once
+
+#include <c10/core/ScalarType.h>
+#include <c10/util/ArrayRef.h>
+#include <c10/util/SmallVector.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+// ---- conversion of blocks
+
+template <typename S, typename T>
+void convert(const S* from, T* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]);
+}
+
+#ifdef __AVX512F__
+void convert(const at::Half* from, float* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(from + i))));
+  for (; i < n; ++i) to[i] = from[i];
+}
+void convert(const float* from, at::Half* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm256_storeu_si256((__m256i*)(to + i), _mm512_cvtps_ph(_mm512_loadu_ps(from + i), 0));
+  for (; i < n; ++i) to[i] = from[i];
+}
+#endif
+void convert(const at::BFloat16* from, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits = uint32_t(from[i].x) << 16;
+    std::memcpy(to + i, &bits, 4);
+  }
+}
+void convert(const float* from, at::BFloat16* to, int64_t n) {  // to nearest, ties to even
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, from + i, 4);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    to[i].x = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+  }
+}
+
+// A copy that leaves the caches to others; `to` is aligned.
+void stream(const void* from, void* to, int64_t bytes) {
+  int64_t done = 0;
+#ifdef __AVX512F__
+  for (; done + 64 <= bytes; done += 64)
+    _mm512_stream_si512((__m512i*)((char*)to + done), _mm512_loadu_si512((const char*)from + done));
+#elif defined(__AVX__)
+  for (; done + 32 <= bytes; done += 32)
+    _mm256_stream_si256(
+        (__m256i*)((char*)to + done), _mm256_loadu_si256((const __m256i*)((const char*)from + done)));
+#endif
+  std::memcpy((char*)to + done, (const char*)from + done, bytes - done);
+}
+
+// ---- views: a tensor, or a parameter that does not advance, in the memory order of the result
+
+struct View {
+  int64_t count = 0;                            // dimensions left when adjacent ones are merged
+  c10::SmallVector<int64_t, 6> sizes, strides;  // outermost first; in elements
+
+  View(at::IntArrayRef all_sizes, at::IntArrayRef all_strides, const std::vector<int64_t>& order) {
+    for (int64_t d : order) {
+      if (all_sizes[d] == 1) continue;
+      if (count && strides[count - 1] == all_strides[d] * all_sizes[d]) {
+        sizes[count - 1] *= all_sizes[d];
+        strides[count - 1] = all_strides[d];
+      } else {
+        sizes.push_back(all_sizes[d]);
+        strides.push_back(all_strides[d]);
+        ++count;
+      }
+    }
+    if (!count) {
+      sizes.push_back(1);
+      strides.push_back(0);
+      count = 1;
+    }
+  }
+  bool contiguous() const { return count == 1 && (strides[0] == 1 || sizes[0] == 1); }
+  bool constant() const { return count == 1 && strides[0] == 0; }
+
+  // f(offset of the tensor's element, stride, place in the block, length) for every run
+  template <typename F>
+  void runs(int64_t begin, int64_t n, F f) const {
+    int64_t index[DEEP], rest = begin, offset = 0;
+    for (int64_t d = count - 1; d >= 0; --d) {
+      index[d] = rest % sizes[d];
+      rest /= sizes[d];
+      offset += index[d] * strides[d];
+    }
+    const int64_t last = count - 1;
+    for (int64_t done = 0; done < n;) {
+      int64_t length = std::min(n - done, sizes[last] - index[last]);
+      f(offset, strides[last], done, length);
+      done += length;
+      offset += length * strides[last];
+      index[last] += length;
+      for (int64_t d = last; d > 0 && index[d] == sizes[d]; --d) {
+        offset += strides[d - 1] - sizes[d] * strides[d];
+        index[d] = 0;
+        ++index[d - 1];
+      }
+    }
+  }
+
+  template <typename S, typename T>
+  void read(const S* from, int64_t begin, int64_t n, T* to) const {
+    runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
+      if (stride == 1)
+        convert(from + offset, to + place, length);
+      else if (stride == 0)
+        std::fill(to + place, to + place + length, static_cast<T>(from[offset]));
+      else
+        for (int64_t i = 0; i < length; ++i)
+          to[place + i] = static_cast<T>(from[offset + i * stride]);
+    });
+  }
+
+  template <typename T>
+  void add(const T* contributions, int64_t begin, int64_t n, double* total) const {
+    runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
+      const T* from = contributions + place;
+      if (stride == 0) {
+        double lanes[16] = {}, sum = 0;
+        int64_t i = 0;
+        for (; i + 16 <= length; i += 16)
+          for (int lane = 0; lane < 16; ++lane) lanes[lane] += from[i + lane];
+        for (; i < length; ++i) sum += from[i];
+        for (double lane : lanes) sum += lane;
+        total[offset] += sum;
+      } else {
+        for (int64_t i = 0; i < length; ++i) total[offset + i] += from[i];
+      }
+    });
+  }
+};
+
+}  // namespace
