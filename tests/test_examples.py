@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def test_there_are_five():
-    assert [path.name[0] for path in EXAMPLES] == list("12345")
+def test_there_are_six():
+    assert [path.name[0] for path in EXAMPLES] == list("123456")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,10 +1,11 @@
 """How many trainings a second can be handed out and recorded, each of them safe on the disk.
 
 A pair is one claim under a lease and one recorded result, in the size of a real one (a curve of 20
-points). Both transactions are on the disk when they return: WAL with synchronous=FULL on SQLite,
-synchronous_commit on PostgreSQL. `batch` is how many claims, and how many results, share one. The
-floor is Optuna's ask and tell on its storage of the same kind, in the same run on the same disk;
-where Optuna is not installed there is none.
+points). A transaction is on the disk when it returns: WAL with synchronous=FULL on SQLite,
+synchronous_commit on PostgreSQL. As a worker does it, a result and the claim of what comes next
+share one; `batch` is how many of them do: those of as many workers, whose results come together.
+The floor is Optuna's ask and tell on its storage of the same kind, in the same run on the same
+disk; where Optuna is not installed there is none.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     Returns:
         case; ours and floor: pairs a second, the median of three rounds; ratio: ours/floor; low
         and high: of our rounds; commits: plain SQLite commits a second on this disk just before,
-        each an fsync, of which a pair alone in its transactions needs two.
+        each an fsync, of which a pair alone needs one.
     """
     folder = arguments.folder or Path.cwd()
     with tempfile.TemporaryDirectory(prefix=".actsearch-bench-", dir=folder) as scratch:
@@ -84,8 +85,11 @@ def _pairs(opened: Any, pairs: int, batch: int) -> float:
         store.add_trainings("baseline", wanted)
         start = time.perf_counter()
         done = 0
-        while claimed := store.claim_next("bench", batch):
-            done += sum(store.finish_all([(t, t.lease, result) for t in claimed]))
+        claimed = store.claim_next("bench", batch)
+        while claimed:
+            results = [(training, training.lease, result) for training in claimed]
+            accepted, claimed = store.exchange(results, "bench", batch)
+            done += sum(accepted)
         seconds = time.perf_counter() - start
     if done != pairs:
         raise AssertionError(f"{done} of {pairs} results were recorded")

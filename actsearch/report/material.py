@@ -76,15 +76,31 @@ class Material:
         """
         duplicates = Counter(trial["source"] for trial in self.trials)
         done = [t for t in self.trials if t["state"] == "done" and t["reward"] is not None]
-        ordered = sorted(done, key=lambda t: (-t["reward"], t["number"]))
+        ordered = sorted(done, key=lambda t: (-t["rung"], -t["reward"], t["number"]))
         noise = (self.noise or 0.0) / self.config["seeds"] ** 0.5
-        found: Sequence[float | None] | None
-        found = corrected([trial["reward"] for trial in ordered], noise)
+        found: Sequence[float | None] | None = None
+        if self.config["rungs"] is None:  # else the rewards are not all equally noisy
+            found = corrected([trial["reward"] for trial in ordered], noise)
         found = [None] * len(ordered) if found is None else found
         return [
             trial | {"duplicates": duplicates[trial["number"]], "corrected": value}
             for trial, value in zip(ordered, found, strict=True)
         ]
+
+    def members(self, row: Row) -> list[Row]:
+        """The proposals that are proved to be the function of a leaderboard's row, as trials.
+
+        Of a candidate, those that reuse its reward; of a baseline, those that took over its
+        trainings. Each text once, without the row's own.
+        """
+        if row["kind"] == "candidate":
+            same = [t for t in self.trials if t["source"] == row["trial"]]
+        else:
+            first = {t["number"] for t in self.trials if t["baseline"] == row["expression"]}
+            same = [t for t in self.trials if t["number"] in first or t["source"] in first]
+        texts = {t["expression"]: t for t in reversed(same)}
+        texts.pop(row["expression"], None)
+        return list(reversed(texts.values()))
 
     @cached_property
     def front(self) -> list[Row]:
@@ -98,6 +114,8 @@ class Material:
             for trial in self.ranking
         ]
         found: list[Row] = []
+        highest = max((trial["rung"] for trial in costed), default=0)
+        costed = [trial for trial in costed if trial["rung"] == highest]
         for trial in sorted(costed, key=lambda t: (t["cost"], -t["reward"], t["number"])):
             if not found or trial["reward"] > found[-1]["reward"]:
                 found.append(trial)

@@ -14,6 +14,13 @@ from markupsafe import Markup
 
 from actsearch.report import figure
 from actsearch.report.charts import learning_chart, reward_chart
+from actsearch.report.findings import (
+    AWAY_FROM_ZERO,
+    LEAST,
+    candidates_of,
+    findings,
+    operator_table,
+)
 from actsearch.report.leaderboard import Row, beaten
 from actsearch.report.material import Material
 from actsearch.report.plots import caption, inline_plot
@@ -120,6 +127,7 @@ def functions(material: Material) -> Section | None:
         {
             "row": row,
             "caption": caption(row["expression"]),
+            "members": material.members(row),
             "plot": _drawn(
                 inline_plot, row["expression"], material.styles[row["expression"]], f"f{i}"
             ),
@@ -161,6 +169,21 @@ def pareto(material: Material) -> Section | None:
     )
 
 
+def insights(material: Material) -> Section | None:
+    """What the paper found, and whether it holds here."""
+    trained = candidates_of(material.trials)
+    if not trained:
+        return None
+    return Section("insights", "What good functions have in common", {
+        "findings": findings(trained),
+        "table": operator_table(trained),
+        "count": len(trained),
+        "adaptive": material.config["driver"]["name"] not in ("exhaustive", "random"),
+        "least": LEAST,
+        "away": AWAY_FROM_ZERO,
+    })  # fmt: skip
+
+
 def learning(material: Material) -> Section | None:
     """Learning curves of the functions that are drawn."""
     if not material.curves:
@@ -192,6 +215,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     functions,
     search,
     pareto,
+    insights,
     learning,
     failures,
     setup,

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
@@ -130,7 +130,8 @@ def _beginning(engine: Engine, statement: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
+        raw: Any = connection.connection.driver_connection
+        raw.execute(statement)  # past SQLAlchemy, which takes ten times as long over it
 
     return engine
 

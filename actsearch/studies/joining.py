@@ -51,23 +51,30 @@ def work(
     warm_up(task)
     worker = name or f"{socket.gethostname()}-{os.getpid()}"
     count = 0
-    while store.get("status") != "finished":
-        for training in store.claim_next(worker):
+    held: list[Training] = []
+    try:
+        while True:
+            if not held:
+                held = store.claim_next(worker)
+            if not held:
+                if store.get("status") == "finished":
+                    return count
+                time.sleep(IDLE_SECONDS)
+                continue
+            [training] = held
             job = Job.of(training)
-            try:
-                with _beating(heart, (job.id, job.lease), beat_seconds):
-                    result = run(task, spec, job)
-            except BaseException:
-                with suppress(StudyError):
-                    store.release(training, job.lease)
-                raise
-            if store.finish(training, job.lease, result):
+            with _beating(heart, (job.id, job.lease), beat_seconds):
+                result = run(task, spec, job)
+            # the next one is claimed as this one is recorded: one wait for the disk, not two
+            [accepted], held = store.exchange([(training, job.lease, result)], worker)
+            if accepted:
                 count += 1
                 trained(training)
-            break
-        else:
-            time.sleep(IDLE_SECONDS)
-    return count
+    except BaseException:
+        for training in held:
+            with suppress(StudyError):
+                store.release(training, training.lease)
+        raise
 
 
 @contextmanager

@@ -120,6 +120,9 @@ CHANGE = (
     .where(TRAININGS.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in (*_SEALED["trainings"], "checksum")})
 )
+CHANGE_HELD = CHANGE.where(
+    TRAININGS.c.lease == bindparam("row_lease"), TRAININGS.c.state == bindparam("row_state")
+)
 BEAT = (
     update(TRAININGS)
     .where(TRAININGS.c.id == bindparam("row_id"), TRAININGS.c.lease == bindparam("row_lease"))

@@ -32,6 +32,8 @@ from actsearch.studies.schema import sealed
 if TYPE_CHECKING:
     from actsearch.tasks import ChildResult
 
+    Result = tuple[Training, int, ChildResult]
+
 BATCH = 500
 """Rows that one statement names."""
 
@@ -241,17 +243,31 @@ class Store:
         Raises:
             StudyError: one of them has another holder; none has been claimed then.
         """
-        changes = [
-            (t, t.lease, {"state": "running", "worker": worker, "lease": t.lease + 1})
-            for t, worker in claims
+        self.finish_and_claim([], claims)
+        return [training.lease for training, _ in claims]
+
+    def finish_and_claim(
+        self, results: Sequence[Result], claims: Sequence[tuple[Training, str]]
+    ) -> list[bool]:
+        """`finish_all` and `claim_all` in one transaction: what each change costs is its commit.
+
+        Raises:
+            StudyError: a training has another holder; nothing has been changed then.
+        """
+        ended = [(training, lease, _facts(result)) for training, lease, result in results]
+        begun = [
+            (training, training.lease, _claim(training, worker)) for training, worker in claims
         ]
         with self._writing() as connection:
-            done = self._change(connection, "pending", changes)
-            for (training, _), changed in zip(claims, done, strict=True):
-                if not changed:
+            accepted = self._change(connection, "running", ended)
+            for (training, _), held in zip(
+                claims, self._change(connection, "pending", begun), strict=True
+            ):
+                if not held:
                     raise StudyError(f"training {training.id} in {self.label} has another holder")
-        _apply(changes, done)
-        return [training.lease for training, _ in claims]
+        _apply(ended, accepted)
+        _apply(begun, [True] * len(begun))
+        return accepted
 
     def claim_next(self, worker: str, most: int = 1) -> list[Training]:
         """Claim the first trainings that nobody holds; any number of processes may call it.
@@ -263,16 +279,26 @@ class Store:
         Returns:
             The trainings, under fresh leases; fewer than `most`, or none, where there are no more.
         """
+        return self.exchange([], worker, most)[1]
+
+    def exchange(
+        self, results: Sequence[Result], worker: str, most: int = 1
+    ) -> tuple[list[bool], list[Training]]:
+        """`finish_all` and `claim_next` in one transaction, as a worker wants it.
+
+        Returns:
+            For each result whether it was accepted, and the trainings that are claimed.
+        """
+        ended = [(training, lease, _facts(result)) for training, lease, result in results]
         with self._writing() as connection:
+            accepted = self._change(connection, "running", ended)
             rows = self._rows(connection, schema.TRAININGS, schema.PENDING, most=most)
             free = [_training(row) for row in rows]
-            changes = [
-                (t, t.lease, {"state": "running", "worker": worker, "lease": t.lease + 1})
-                for t in free
-            ]
-            self._write(connection, changes)
-        _apply(changes, [True] * len(free))
-        return free
+            begun = [(training, training.lease, _claim(training, worker)) for training in free]
+            self._write(connection, begun)
+        _apply(ended, accepted)
+        _apply(begun, [True] * len(begun))
+        return accepted, free
 
     def release(self, training: Training, lease: int, lost: bool = False) -> bool:
         """Take a training back from its worker; `lost` when the worker died on it.
@@ -291,29 +317,13 @@ class Store:
         """
         return self.finish_all([(training, lease, result)])[0]
 
-    def finish_all(self, results: Sequence[tuple[Training, int, ChildResult]]) -> list[bool]:
+    def finish_all(self, results: Sequence[Result]) -> list[bool]:
         """Record the results of several trainings in one transaction.
 
         Returns:
             For each, False where its lease is not the current one: it has been left as it was.
         """
-        changes = [
-            (
-                training,
-                lease,
-                {
-                    "state": result.status,
-                    "metric": result.metric,
-                    "loss": result.loss,
-                    "seconds": result.seconds,
-                    "steps": result.steps,
-                    "curve": [list(point) for point in result.curve],
-                    "reason": result.reason,
-                },
-            )
-            for training, lease, result in results
-        ]
-        return self._change_held(changes)
+        return self.finish_and_claim(results, [])
 
     def beat(self, held: Collection[tuple[int, int]]) -> list[int]:
         """Say that the holder of these trainings (id, lease) is alive; returns which it holds."""
@@ -348,6 +358,10 @@ class Store:
         changes: Sequence[tuple[Training, int, dict[str, Any]]],
     ) -> list[bool]:
         """Write values to the rows that are in this state under these leases."""
+        if len(changes) == 1:  # the usual case takes one statement
+            [(training, lease, values)] = changes
+            row = _row(training, values) | {"row_lease": lease, "row_state": state}
+            return [connection.execute(schema.CHANGE_HELD, row).rowcount == 1]
         current: dict[int, tuple[int, str]] = {}
         for some in _batches([training.id for training, _, _ in changes]):
             for number, lease, held_in in connection.execute(schema.HELD, {"wanted": some}):
@@ -361,11 +375,7 @@ class Store:
         connection: Connection, changes: Iterable[tuple[Training, int, dict[str, Any]]]
     ) -> None:
         """Write values to rows that are known to be as they are in memory."""
-        rows = []
-        for training, _, values in changes:
-            row = sealed(schema.TRAININGS, vars(training) | values)
-            row["row_id"] = row.pop("id")
-            rows.append(row)
+        rows = [_row(training, values) for training, _, values in changes]
         if rows:
             connection.execute(schema.CHANGE, rows)
 
@@ -420,11 +430,36 @@ def _training(row: Mapping[str, Any]) -> Training:
     return Training(**{name: value for name, value in row.items() if name != "beat"})
 
 
+def _row(training: Training, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's row with these values changed."""
+    row = sealed(schema.TRAININGS, {**vars(training), **values})
+    row["row_id"] = row.pop("id")
+    return row
+
+
 def _apply(changes: Iterable[tuple[Training, int, dict[str, Any]]], done: Iterable[bool]) -> None:
     """Once it is on disk, let the trainings in memory say so."""
     for (training, _, values), changed in zip(changes, done, strict=True):
         if changed:
             vars(training).update(values)
+
+
+def _facts(result: ChildResult) -> dict[str, Any]:
+    """What a result says of its training."""
+    return {
+        "state": result.status,
+        "metric": result.metric,
+        "loss": result.loss,
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "curve": [list(point) for point in result.curve],
+        "reason": result.reason,
+    }
+
+
+def _claim(training: Training, worker: str) -> dict[str, Any]:
+    """What a claim says of it."""
+    return {"state": "running", "worker": worker, "lease": training.lease + 1}
 
 
 def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

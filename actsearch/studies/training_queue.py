@@ -8,7 +8,7 @@ in one transaction.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from actsearch.studies.executors import Executor, Report
@@ -18,6 +18,8 @@ from actsearch.studies.store import Store
 
 if TYPE_CHECKING:
     from actsearch.tasks import ChildResult
+
+    Result = tuple[Training, int, ChildResult]
 
 LOSSES = 3
 """Workers that may die on one training before it counts as failed."""
@@ -52,20 +54,23 @@ class TrainingQueue:
             while not training.finished:
                 self._start()
                 self._record(self._executor.wait())
-                self._start()
 
-    def _start(self) -> None:
+    def _start(self, results: Sequence[Result] = ()) -> None:
+        """Record results, and fill what is free, in one transaction."""
         workers = self._executor.free()[: len(self._waiting)]
-        if not workers:
-            return
         claims = [(self._waiting.popleft(), worker) for worker in workers]
-        self._store.claim_all(claims)
+        if not results and not claims:
+            return
+        accepted = self._store.finish_and_claim(results, claims)
         for training, worker in claims:
             self._running[training.id] = training
             self._executor.submit(Job.of(training), worker)
+        for (training, _, _), held in zip(results, accepted, strict=True):
+            if held:
+                self._finished(training)
 
     def _record(self, reports: Iterable[Report]) -> None:
-        results: list[tuple[Training, int, ChildResult]] = []
+        results: list[Result] = []
         for report in reports:
             job, result = report.job, report.result
             training = self._running.pop(job.id)
@@ -76,7 +81,4 @@ class TrainingQueue:
                 self._waiting.appendleft(training)
             else:
                 results.append((training, job.lease, result))
-        recorded = self._store.finish_all(results) if results else []
-        for (training, _, _), held in zip(results, recorded, strict=True):
-            if held:
-                self._finished(training)
+        self._start(results)

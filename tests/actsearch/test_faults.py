@@ -201,16 +201,26 @@ def test_limits_need_worker_processes(tmp_path: Path) -> None:
         executor(TaskSpec(NAME, {}), 0, Limits(seconds=1))
 
 
-def test_a_corrupt_row_is_named_and_nothing_is_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "damage"),
+    [
+        ("trainings", "metric = metric + 1e-9 WHERE id = 7"),
+        ("trials", "expression = 'x' WHERE number = 3"),
+        ("meta", "value = replace(value, '0', '1') WHERE key = 'config'"),
+    ],
+)
+def test_a_corrupt_row_is_named_and_nothing_is_overwritten(
+    table: str, damage: str, tmp_path: Path
+) -> None:
     """A bit that flips in a value leaves the database's structure sound; the checksum tells."""
     run = tmp_path / "run"
     search("swish", **settings(run, tmp_path / "log", **SMALL))
     with closing(sqlite3.connect(run / DATABASE)) as connection:
-        connection.execute("UPDATE trainings SET metric = metric + 1e-9 WHERE id = 7")
+        connection.execute(f"UPDATE {table} SET {damage}")
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for read in (Study.open, Study.resume):
-        with pytest.raises(DamagedStore, match="a row of trainings is not as written"):
+        with pytest.raises(DamagedStore, match=f"a row of {table} is not as written"):
             read(run)
     assert main(["resume", str(run)]) == 1
 
