@@ -101,8 +101,11 @@ def _dedup_by_congruence(arguments: argparse.Namespace, chosen: SearchSpace) -> 
         )
     found = _partition(arguments, chosen)
     summary = found.summary()
-    if arguments.audit:
-        with counting_bar("auditing", arguments.audit) as advance:
+    if arguments.audit and arguments.output is not None and arguments.audit >= summary["merges"]:
+        found, settled = _settled(arguments)
+        summary = found.summary() | settled
+    elif arguments.audit:
+        with counting_bar("auditing", 2 * arguments.audit) as advance:
             summary |= audit_rows(found, arguments.audit, progress=advance).to_dict()
     text = _summary_text(summary)
     if arguments.members is not None:
@@ -154,6 +157,23 @@ def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
         if output is not None:
             save_partition(found, output)
     return found
+
+
+def _settled(arguments: argparse.Namespace) -> tuple[Partition, dict[str, Any]]:
+    """Every merge of the last step proved, certified or, where it is false, taken apart."""
+    from actsearch.equivalence.settlement import settle_and_split
+
+    found, result = settle_and_split(
+        arguments.output,
+        arguments.processes,
+        lambda done, total: note(f"settled {done} of {total} spans of classes"),
+    )
+    return found, {
+        "last_step_proved": result.proved.total(),
+        "last_step_proved_by": dict(result.proved.most_common()),
+        "last_step_certified": result.certified,
+        "unproved": len(result.open),
+    }
 
 
 def _summary_text(summary: dict[str, Any]) -> str:

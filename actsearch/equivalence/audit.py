@@ -31,7 +31,7 @@ from actsearch.equivalence.certificate import (
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.partition_files import load_partition
-from actsearch.equivalence.terms import Place, TermTable
+from actsearch.equivalence.term_tables import Place, TermTable
 from actsearch.grammar.expression import Apply, Expression
 
 POINTS = 96

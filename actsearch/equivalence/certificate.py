@@ -20,6 +20,7 @@ from typing import Any
 
 from flint import arb
 
+from actsearch.equivalence import quadrants
 from actsearch.equivalence.algebra import proof
 from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
 from actsearch.equivalence.changes import Change
@@ -41,7 +42,8 @@ class Certificate:
 
     Attributes:
         kind: "proved" or "certified"; "unproved" for a link that nothing but floats supports.
-        method: "identical", "normal form", "algebra", "sign split" or "ball arithmetic".
+        method: "identical", "normal form", "algebra", "sign split", "ordering" (on quadrants, see
+            `quadrants`) or "ball arithmetic".
         renaming: pairs (parameter of the second, parameter of the first) that were identified.
         points: number of points compared by ball arithmetic.
         digits: decimal digits to which the balls agree there.
@@ -234,6 +236,8 @@ def _decide(
     decision = compare(left, right, deadline, seed)
     if isinstance(decision, Certificate):
         method = proof(left_form, right_form)
+        if method is None and quadrants.proves_equal(left, right):
+            method = "ordering"
         if method is not None:
             return Certificate("proved", method, pairs)
         return Certificate(decision.kind, decision.method, pairs, decision.points, decision.digits)

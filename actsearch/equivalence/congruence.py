@@ -25,7 +25,8 @@ from actsearch.equivalence import streams
 from actsearch.equivalence.batches import Floats, grouped, placeholder, points
 from actsearch.equivalence.refinement import WideValues, refined
 from actsearch.equivalence.streams import Arm, Job
-from actsearch.equivalence.terms import Place, Shape, Term, TermBuilder, TermTable
+from actsearch.equivalence.term_tables import Place, Shape, Term, TermTable
+from actsearch.equivalence.terms import TermBuilder
 from actsearch.grammar.errors import SpaceError
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.language import parse
@@ -340,6 +341,35 @@ def sharpen(found: Partition, pools: int = 8, seed: int = 0, threads: int = 2) -
     found.numbers, found.roots = _numbered(order, begins)
     found.__dict__.pop("counts", None)
     return found.count - before
+
+
+def neighbours(
+    found: Partition, count: int, seed: int = 0, processes: int = 1
+) -> list[tuple[int, int]]:
+    """Rows of different classes with neighbouring keys: of `50·count` random places the nearest.
+
+    Takes as long as the keys of a partition.
+    """
+    builder = found.builder
+    for place in {place for shape in found.shapes for place in shape.places}:
+        table = builder.table(place)
+        if not len(table.values):  # of a partition that was read from a file
+            table.values = builder.values_at(table, builder.pool).astype(np.longdouble)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        job = _job(builder, found.shapes, found.arms, found.big, scratch)
+        streams.run(job, processes)
+        keys = np.load(Path(scratch) / "first.npy", mmap_mode="r").reshape(-1)
+        own = np.asarray(keys[found.roots])
+    order = np.argsort(own)
+    rng = np.random.default_rng(seed)
+    places = np.unique(rng.integers(0, max(1, len(order) - 1), _NEAR * count))
+    places = places[: len(order) - 1]
+    gaps = own[order[places + 1]] - own[order[places]] if len(order) > 1 else np.empty(0)
+    nearest = places[np.argsort(gaps, kind="stable")[:count]] if len(order) > 1 else ()
+    return [(int(found.roots[order[p]]), int(found.roots[order[p + 1]])) for p in nearest]
+
+
+_NEAR = 50
 
 
 class _Clock:

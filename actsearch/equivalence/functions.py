@@ -76,11 +76,14 @@ def _absolute(form: Form) -> Form:
 def _shared(form: Form) -> Monomial:
     """The whole powers that all terms of a sum have in common."""
     products = [dict(product) for product in form.terms]
-    shared = {
-        atom: min(product.get(atom, 0) for product in products)
-        for atom in (products[0] if products else ())
-    }
-    return monomial({atom: k for atom, k in shared.items() if k > 0 and not _is_exp(atom)})
+    shared: dict[Expression, int] = {}
+    for atom in products[0] if products else ():
+        exponents = [product.get(atom, 0) for product in products]
+        if min(exponents) > 0:
+            shared[atom] = min(exponents)
+        elif max(exponents) < 0:  # |a/c + b/c| -> |a + b|/|c|
+            shared[atom] = max(exponents)
+    return monomial({atom: k for atom, k in shared.items() if not _is_exp(atom)})
 
 
 def _is_exp(atom: Expression) -> bool:

@@ -13,7 +13,8 @@ from actsearch.equivalence.batches import points
 from actsearch.equivalence.certificate import Certificate
 from actsearch.equivalence.congruence import POOL, Partition
 from actsearch.equivalence.streams import Arm
-from actsearch.equivalence.terms import Place, Shape, Term, TermBuilder, TermTable
+from actsearch.equivalence.term_tables import Place, Shape, Term, TermTable
+from actsearch.equivalence.terms import TermBuilder
 from actsearch.grammar.errors import UsageError
 from actsearch.grammar.search_space import SearchSpace
 

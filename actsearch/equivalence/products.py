@@ -127,6 +127,9 @@ def collected(factors: dict[Expression, int]) -> Form:
     opened = {atom: Form(form_of(atom).terms) for atom in sums}
     if math.prod(len(form.terms) ** sums[atom] for atom, form in opened.items()) > MAX_TERMS:
         plain, opened = plain | sums, {}  # too many terms: the product stays a product
+        careful = [(a, k) for a, k in careful if a not in sums]
+        if not careful or (len(careful) == 1 and _is_exp(careful[0][0]) and careful[0][1] == 1):
+            return Form({monomial(factors): Fraction(1)})
     result = Form({monomial(plain): Fraction(1)})
     exponents: list[tuple[Form, Fraction]] = []
     for atom, k in careful:

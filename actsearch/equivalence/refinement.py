@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from actsearch.equivalence.batches import Floats, Points, evaluate_rows, placeholder
 from actsearch.equivalence.streams import Arm
-from actsearch.equivalence.terms import Shape, TermBuilder, TermTable
+from actsearch.equivalence.term_tables import Shape, TermTable
+from actsearch.equivalence.terms import TermBuilder
 
 _CHUNK = 8192
 _ROUNDS = 40

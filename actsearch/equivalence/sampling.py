@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from actsearch.equivalence.certificate import (
@@ -42,6 +42,7 @@ class SampleAudit:
         missed: of these, pairs that are the same function after all.
         undecided: checks that neither certified nor refused.
         examples: the faults, as text.
+        proved: of the merges checked, those with a proof that does not rest on points.
     """
 
     links: int
@@ -50,6 +51,7 @@ class SampleAudit:
     missed: int
     undecided: int
     examples: tuple[str, ...] = ()
+    proved: int = 0
 
     @property
     def bound(self) -> float:
@@ -66,6 +68,7 @@ class SampleAudit:
         """Plain data for JSON."""
         return {
             "links_checked": self.links,
+            "links_proved": self.proved,
             "false_merges": self.false,
             "near_collisions_checked": self.near,
             "missed_merges": self.missed,
@@ -107,15 +110,26 @@ def audit_rows(
     seed: int = 0,
     progress: Callable[[int], object] = lambda _: None,
 ) -> SampleAudit:
-    """Check `count` random merges of the last step of a partition."""
+    """Check `count` random merges of the last step of a partition, and as many near-collisions.
+
+    All are compared by ball arithmetic at points that the grouping did not use; besides, it is
+    counted how many of the merges are proved.
+    """
+    from actsearch.equivalence.congruence import neighbours
+    from actsearch.equivalence.row_proofs import prove
+
     generator = random.Random(f"audit {seed}")
     firsts, rows = found.links()
     chosen = [generator.randrange(len(rows)) for _ in range(count if len(rows) else 0)]
-    links = [
-        (found.expression(int(firsts[place])), found.expression(int(rows[place])))
-        for place in chosen
-    ]
-    return _audited(links, [], seed, progress)
+    pairs = [[int(firsts[place]), int(rows[place])] for place in chosen]
+    proved = prove(found, pairs).rules.total()
+    links = [_pair(found, *rows) for rows in pairs]
+    near = [_pair(found, *rows) for rows in neighbours(found, count, seed)]
+    return replace(_audited(links, near, seed, progress), proved=proved)
+
+
+def _pair(found: Partition, first: int, second: int) -> Pair:
+    return found.expression(first), found.expression(second)
 
 
 def _replayed(classes: EquivalenceClasses, link: Any) -> Pair:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
+from actsearch.equivalence import enclosures, orderings
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.polynomial import Form, Monomial, to_expression
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
@@ -19,6 +20,8 @@ ANALYTIC = frozenset(
     "erf erfc".split()
 )
 """Operators that are analytic on the whole line."""
+ODD_RISING = frozenset({"sinh", "tanh", "asinh", "atan", "erf"})
+"""Positive where their argument is."""
 _MARGIN = Fraction(1, 10**12)  # the table's irrational bounds are floats
 _MEMO_SIZE = 50_000
 _analytic: dict[Expression, bool] = {}
@@ -69,7 +72,11 @@ def _lower_bound(form: Form, strict: bool) -> bool:
     if all(sign > 0 for sign in signs):
         return not strict or any(sign == 2 for sign in signs)
     low, _ = bounds(form)
-    return low > 0 if strict else low >= 0 or _absorbed(form)
+    if low > 0 or (not strict and (low >= 0 or _absorbed(form))):
+        return True
+    if not orderings.on_quadrant(form):
+        return False
+    return orderings.positive(form) if strict else orderings.sign(form)[0]
 
 
 def _absorbed(form: Form) -> bool:
@@ -110,7 +117,7 @@ def atom_positive(atom: Expression) -> bool:
     if isinstance(atom, Number):
         return atom.value > 0
     if not isinstance(atom, Apply):
-        return False
+        return atom in enclosures.LEAVES or atom in orderings.positive_quotients
     name = atom.operator.name
     if name in POSITIVE:
         return True
@@ -118,7 +125,13 @@ def atom_positive(atom: Expression) -> bool:
         return positive(_form(atom.arguments[0]))
     if name == "log":
         return positive(_shifted(atom.arguments[0]))
+    if name in ODD_RISING and _has_leaf(atom):
+        return positive(_form(atom.arguments[0]))
     return name in ("add", "sub") and positive(_form(atom))
+
+
+def _has_leaf(atom: Expression) -> bool:
+    return not enclosures.LEAVES.isdisjoint(atom.parameters)
 
 
 def atom_nonnegative(atom: Expression) -> bool:
@@ -130,14 +143,16 @@ def atom_nonnegative(atom: Expression) -> bool:
     name = atom.operator.name
     if name in ("add", "sub"):
         return nonnegative(_form(atom))
-    if name == "cbrt":
+    if name == "cbrt" or (name in ODD_RISING and _has_leaf(atom)):
         return nonnegative(_form(atom.arguments[0]))
     if name == "log":
         return nonnegative(_shifted(atom.arguments[0]))
     if name == "pow":  # defined for a >= 0 only, where the exponent is no whole number
         exponent = atom.arguments[1]
         return isinstance(exponent, Number) and exponent.value.denominator != 1
-    return atom.operator.range[0] >= 0
+    if atom.operator.range[0] >= 0:
+        return True
+    return _has_leaf(atom) and orderings.sign(Form({((atom, 1),): Fraction(1)}))[0]
 
 
 def _shifted(node: Expression) -> Form:
@@ -233,6 +248,9 @@ def _somewhere_nonzero(expression: Expression) -> bool:
         values = {
             leaf.name: Fraction((place * 7919 + attempt * 104729 + 3331) % 4001 - 2000, 1024)
             for place, leaf in enumerate(leaves)
+        }
+        values |= {
+            leaf.name: abs(values[leaf.name]) for leaf in enclosures.LEAVES.intersection(leaves)
         }
         with precision(128):
             ball = ball_value(expression, values)

@@ -27,7 +27,8 @@ from actsearch.equivalence.batches import (
     placeholder,
 )
 from actsearch.equivalence.normal_form import normal_form
-from actsearch.equivalence.terms import Shape, TermBuilder
+from actsearch.equivalence.term_tables import Shape
+from actsearch.equivalence.terms import TermBuilder
 from actsearch.grammar.expression import Expression, Parameter
 
 _BLOCK = 512

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from actsearch.equivalence.batches import (
 from actsearch.equivalence.certificate import Certificate, Deadline, decide, differ_at
 from actsearch.equivalence.holes import SHARED_NAME, with_holes
 from actsearch.equivalence.normal_form import normal_form
+from actsearch.equivalence.term_tables import Place, Shape, Term, TermTable
 from actsearch.grammar.errors import SpaceError
 from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import parse
@@ -49,55 +49,6 @@ _MAX_SUSPICIONS = 8
 _MAX_COMPARED = 2
 _SECONDS = 10.0
 _MEMO_SIZE = 4_000
-
-Place = tuple[int, int]
-"""A rule and a number of units."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A production with the number of units of each child: what terms are made from."""
-
-    production: Production
-    sizes: tuple[int, ...]
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Rule and units of each child."""
-        return tuple(zip(self.production.children, self.sizes, strict=True))
-
-
-@dataclass(eq=False)
-class TermTable:
-    """The classes of the terms that a rule derives with a number of units.
-
-    Attributes:
-        place: the rule and the number of units.
-        shapes: how the terms are made.
-        numbers: for each shape an array, child class × child class …, of the terms' classes.
-        firsts: for each class its first term: shape and child classes.
-        counts: for each class how many sentences it has.
-        links: what joins the terms of a class (term, term, certificate).
-        values: for each class its values at the pool, longdouble.
-        forms: for some classes the function in normal form; `TermBuilder.form_of` fills it.
-    """
-
-    place: Place
-    shapes: tuple[Shape, ...]
-    numbers: list[np.ndarray[Any, np.dtype[np.int64]]]
-    firsts: list[tuple[int, tuple[int, ...]]]
-    counts: list[int]
-    links: list[tuple[Term, Term, Certificate]] = field(default_factory=list)
-    values: Floats = field(default_factory=lambda: np.empty(0))
-    forms: dict[int, Expression] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """Number of classes."""
-        return len(self.firsts)
-
-
-Term = tuple[int, tuple[int, ...]]
-"""Number of a shape, and the classes of its children."""
 
 
 class TermBuilder:

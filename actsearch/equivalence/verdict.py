@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def method(self) -> str:
-        """ "identical", "normal form", "algebra", "ball arithmetic", "witness" or "unknown"."""
+        """The certificate's method ("normal form", "ball arithmetic" …), "witness" or "unknown"."""
         if self.certificate is not None:
             return self.certificate.method
         return "witness" if self.witness is not None else "unknown"

@@ -6,6 +6,8 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import cache
 
 import mpmath
 import pytest
@@ -180,6 +182,12 @@ def small_space() -> list[str]:
     return [form.format(a=a, b=b) for form in BINARY for a, b in itertools.product(UNARY, repeat=2)]
 
 
+@cache
+def grouped(level: str, parameters: str) -> EquivalenceClasses:
+    """The classes of the small space: grouped once for all tests."""
+    return deduplicate(small_space(), level, parameters=parameters)
+
+
 def coarser(classes: EquivalenceClasses, finer: EquivalenceClasses) -> bool:
     """Whether the classes are unions of the finer ones."""
     own: dict[int, set[int]] = {}
@@ -191,7 +199,7 @@ def coarser(classes: EquivalenceClasses, finer: EquivalenceClasses) -> bool:
 @pytest.mark.parametrize("parameters", ["independent", "shared"])
 def test_each_level_refines_the_next_and_every_link_can_be_replayed(parameters: str) -> None:
     levels = ["function", "reparameterised", "affine"]
-    found = [deduplicate(small_space(), level, parameters=parameters) for level in levels]
+    found = [grouped(level, parameters) for level in levels]
     assert found[0].count > found[1].count > found[2].count
     assert coarser(found[1], found[0])
     assert coarser(found[2], found[1])
@@ -218,32 +226,40 @@ STEPS = [
 ]
 
 
-def rows(expression: Expression) -> tuple[str, ...]:
+PLACES = list(itertools.product((-1.7, -0.3, 0.45, 2.2), (-9.3, -1.3, 0.35, 1.9, 8.7)))
+FEW = 2
+
+
+def rows(expression: Expression, places: Sequence[tuple[float, float]]) -> tuple[str, ...]:
     found = []
     with mpmath.workdps(40):
-        for x, beta in itertools.product((-1.7, -0.3, 0.45, 2.2), (-9.3, -1.3, 0.35, 1.9, 8.7)):
+        for x, beta in places:
             number = value(expression, mpmath.mpf(x), {"beta": mpmath.mpf(beta)})
             found.append(mpmath.nstr(number, 20) if abs(number) > 1e-30 else "0")
     return tuple(found)
 
 
 def test_no_affine_change_of_one_parameter_is_missed() -> None:
-    classes = deduplicate(small_space(), "reparameterised", parameters="shared")
+    classes = grouped("reparameterised", "shared")
     by_values: dict[tuple[str, ...], int] = {}
     firsts = [classes.members(number)[0] for number in range(classes.count)]
     for number, text in enumerate(firsts):
-        by_values[rows(with_holes(text, "shared"))] = number
+        by_values[rows(with_holes(text, "shared"), PLACES)] = number
+    begins = {row[:FEW] for row in by_values}
     for number, text in list(enumerate(firsts))[::4]:
         expression = with_holes(text, "shared")
         for s, t in STEPS:
             changed = expression.substitute(
                 {p: parse(f"{s}*beta + {t}") for p in expression.parameters}
             )
-            assert by_values.get(rows(changed), number) == number, (text, s, t)
+            first = rows(changed, PLACES[:FEW])
+            if first in begins:  # else no class has these values
+                whole = first + rows(changed, PLACES[FEW:])
+                assert by_values.get(whole, number) == number, (text, s, t)
 
 
 def test_saving_keeps_level_and_changes(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    classes = deduplicate(small_space(), "affine", parameters="shared")
+    classes = grouped("affine", "shared")
     again = EquivalenceClasses.load(classes.save(tmp_path / "classes.npz"))
     assert again.links == classes.links
     assert again.parameters == "shared"

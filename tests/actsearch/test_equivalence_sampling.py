@@ -107,7 +107,8 @@ def test_rows_of_a_partition_are_sampled(grammar: str) -> None:
 
     found = partition(space(grammar, units=2, parameters="shared"), processes=1)
     report = audit_rows(found, 15)
-    assert (report.links, report.false, report.near) == (15, 0, 0)
+    assert (report.links, report.false, report.near, report.missed) == (15, 0, 15, 0)
+    assert report.proved > 10
 
 
 def test_the_benchmark_counts_what_keys_miss() -> None:

@@ -1,0 +1,90 @@
+"""Proofs quadrant by quadrant: where the signs of x and β are known, normal forms say more.
+
+On a quadrant a function is written over the positive numbers |x| and |β|: |·| disappears, √x has a
+domain or none, and most maxima are one of their operands (`orderings`). Functions that agree on
+all quadrants agree up to x = 0 and β = 0, sets without interior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from actsearch.equivalence import algebra, orderings
+from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence.normal_form import form_of
+from actsearch.equivalence.polynomial import (
+    Form,
+    Monomial,
+    TooLarge,
+    maximal,
+    to_expression,
+)
+from actsearch.equivalence.products import NOWHERE
+from actsearch.grammar.expression import Expression, Input, Number
+
+QUADRANTS: tuple[tuple[int, int], ...] = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Signs of x and of β."""
+_X = Input("x")
+_LARGEST_CLEARED = 12
+_LARGEST_FORM = 60
+
+Key = tuple[frozenset[tuple[Monomial, Fraction]], frozenset[Expression]]
+
+
+def proves_equal(a: Expression, b: Expression) -> bool:
+    """Whether two functions of x and at most one parameter are proved equal on every quadrant.
+
+    Parameters stand for themselves: rename them before.
+    """
+    parameters: set[Expression] = {parameter for e in (a, b) for parameter in e.parameters}
+    if len(parameters) > 1 or any(node is not _X for e in (a, b) for node in e.inputs):
+        return False
+    try:
+        return all(
+            _equal_on(a.substitute(leaves), b.substitute(leaves)) for leaves in _leaves(parameters)
+        )
+    except TooLarge:
+        return False
+
+
+def _leaves(parameters: set[Expression]) -> Iterator[dict[Expression, Expression]]:
+    for x_sign, beta_sign in QUADRANTS:
+        if parameters or beta_sign > 0:
+            beta = Number(beta_sign) * SIZE_OF_BETA
+            yield {_X: Number(x_sign) * SIZE_OF_X, **dict.fromkeys(parameters, beta)}
+
+
+def _equal_on(a: Expression, b: Expression) -> bool:
+    first, second = form_of(a), form_of(b)
+    if max(len(first.terms), len(second.terms)) > _LARGEST_FORM:
+        return False
+    return key_of(first) == key_of(second) or same(first, second)
+
+
+def key_of(form: Form) -> Key:
+    """Forms with equal keys are equal functions: terms, and the conditions these do not show."""
+    hidden: frozenset[Expression] = frozenset()
+    if form.domain and form is not NOWHERE:
+        shown: set[Expression] = set()
+        for product in form.terms:
+            for atom, k in product:
+                shown.update(atom.postorder())
+                if k < 0:
+                    shown.add(atom**-1)
+        hidden = frozenset(maximal(form.domain - shown))
+    return frozenset(form.terms.items()), hidden
+
+
+def same(a: Form, b: Form) -> bool:
+    """Whether two forms on a quadrant are proved to be one function: same domain, same values."""
+    if NOWHERE in (a, b) or maximal(a.domain) != maximal(b.domain):
+        return a is b
+    try:
+        if orderings.equal(a, b):
+            return True
+        if len(a.terms) + len(b.terms) > _LARGEST_CLEARED:
+            return False
+        return algebra.same(to_expression(Form(a.terms)), to_expression(Form(b.terms)))
+    except TooLarge:
+        return False
