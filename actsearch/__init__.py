@@ -23,6 +23,7 @@ _PUBLIC = {
     "SearchSpace": "actsearch.grammar",
     "SpaceError": "actsearch.grammar",
     "Study": "actsearch.studies.study",
+    "certificate": "actsearch.codegen",
     "compile": "actsearch.codegen",
     "compile_all": "actsearch.codegen",
     "deduplicate": "actsearch.equivalence",
@@ -48,6 +49,7 @@ __all__ = [
     "SpaceError",
     "Study",
     "__version__",
+    "certificate",
     "compile",
     "compile_all",
     "deduplicate",
@@ -67,7 +69,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from actsearch.analysis import properties
-    from actsearch.codegen import compile, compile_all, export, gradient, parameter_groups
+    from actsearch.codegen import (
+        certificate,
+        compile,
+        compile_all,
+        export,
+        gradient,
+        parameter_groups,
+    )
     from actsearch.equivalence import deduplicate, equivalent
     from actsearch.grammar import (
         Expression,

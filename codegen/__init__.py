@@ -14,15 +14,24 @@ from actsearch.codegen.programs import Program, program
 from actsearch.codegen.targets import TARGETS, UnknownTarget
 
 if TYPE_CHECKING:
+    from actsearch.codegen.certificates import certificate
     from actsearch.codegen.module import Activation, compile, compile_all, parameter_groups, prepare
 
-_NEEDS_TORCH = frozenset({"Activation", "compile", "compile_all", "parameter_groups", "prepare"})
+_NEEDS_TORCH = {
+    "Activation": "module",
+    "certificate": "certificates",
+    "compile": "module",
+    "compile_all": "module",
+    "parameter_groups": "module",
+    "prepare": "module",
+}
 
 __all__ = [
     "TARGETS",
     "Activation",
     "Program",
     "UnknownTarget",
+    "certificate",
     "compile",
     "compile_all",
     "export",
@@ -36,7 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _NEEDS_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("actsearch.codegen.module"), name)
+    return getattr(import_module(f"actsearch.codegen.{_NEEDS_TORCH[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -20,9 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"actsearch {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_show, _equal, _export, _space, _dedup, _search, _resume, _report, _compare):
+    for add in (_show, _certificate, _equal, _export, _space, _dedup, _search, _resume, _report):
         add(commands)
-    for add in (_list, _bench, _worker, _table):
+    for add in (_compare, _list, _bench, _worker, _table):
         add(commands)
     return parser
 
@@ -79,6 +79,19 @@ def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("expression", help=_EXPRESSION)
     parser.add_argument("--latex", action="store_true", help="print the formulas as LaTeX, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot f and f' (.png .svg .pdf)")
+
+
+def _certificate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "certificate",
+        "expressions:certificate",
+        "measured errors of an activation's code, against the formula in many digits",
+    )
+    parser.add_argument("expression", help=_EXPRESSION)
+    parser.add_argument("--target", default="auto", help="default: auto, the best one here")
+    parser.add_argument("--precision", default="accurate", help="accurate (default) or fast")
+    parser.add_argument("--dtype", default="float32", help="default: float32")
 
 
 def _equal(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

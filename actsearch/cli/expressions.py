@@ -118,6 +118,15 @@ def _overflow(ends: tuple[float | None, float | None]) -> str:
     return f"overflows at {' and '.join(found)}" if found else "never overflows"
 
 
+def certificate(arguments: argparse.Namespace) -> int:
+    """Measured errors of an activation's code."""
+    from actsearch.codegen import certificate as measure
+
+    found = measure(arguments.expression, arguments.target, arguments.precision, arguments.dtype)
+    emit(arguments, found.to_dict(), str(found))
+    return 0
+
+
 def equal(arguments: argparse.Namespace) -> int:
     """Whether two activations are the same function; the exit code says it, too."""
     from actsearch.equivalence import equivalent

@@ -132,6 +132,26 @@ TARGETS: Mapping[str, Target] = {
             frozenset({"cpu", "meta"}),
         ),
         Target(
+            "cuda",
+            "actsearch.codegen.targets.cuda",
+            ".cu",
+            "CUDA C++ for NVIDIA GPUs, compiled by NVRTC; 128-bit accesses, deterministic sums",
+            frozenset(
+                {"double backward", "functorch", "torch.compile", "export", "meta", "operator"}
+            ),
+            frozenset({"cuda", "meta"}),
+        ),
+        Target(
+            "triton",
+            "actsearch.codegen.targets.triton",
+            ".py",
+            "Triton kernels for GPUs, in a Python file; Inductor can trace them",
+            frozenset(
+                {"double backward", "functorch", "torch.compile", "export", "meta", "operator"}
+            ),
+            frozenset({"cuda", "meta"}),
+        ),
+        Target(
             "onnx",
             "actsearch.codegen.targets.onnx",
             ".onnx",
@@ -142,7 +162,7 @@ TARGETS: Mapping[str, Target] = {
     )
 }
 
-PREFERENCE = ("cpu", "torch")
+PREFERENCE = ("cpu", "cuda", "triton", "torch")
 """What `backend="auto"` tries, best first; the last one always works."""
 
 
@@ -185,13 +205,19 @@ def build_best(
 
     Warns, once for each reason, where a target that the device could use cannot be built.
     """
+    failures: list[BuildError] = []
     for name in PREFERENCE:
         row = TARGETS[name]
         if row.computes_on(device) and row.fits(program):
             try:
-                return row, row.build(program, precision)
+                function = row.build(program, precision)
             except BuildError as error:
-                _warn(f"activations are computed by plain PyTorch, which is slower: {error}")
+                failures.append(error)
+                continue
+            by = "plain PyTorch" if name == PREFERENCE[-1] else f"the target {name}"
+            for failure in failures:
+                _warn(f"activations are computed by {by}, which is slower: {failure}")
+            return row, function
     raise AssertionError("the last target always works")
 
 

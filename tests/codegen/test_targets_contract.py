@@ -8,8 +8,9 @@ tests apply.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -46,9 +47,37 @@ CANCELLING = frozenset(
 ULP = 2.0**-24  # half the distance of float32 neighbours, relative
 LARGEST = float(np.finfo(np.float32).max)
 
-MODULES = [name for name, row in TARGETS.items() if not row.exports_only]
+INTERPRETED = bool(os.environ.get("TRITON_INTERPRET"))  # see triton_interpreter.py
 
-every_target = pytest.mark.parametrize("backend", MODULES)
+
+def device(backend: str) -> str:
+    """Where a target is tested: on the CPU if it computes there."""
+    interpreted = backend == "triton" and INTERPRETED
+    return "cpu" if interpreted or TARGETS[backend].computes_on("cpu") else "cuda"
+
+
+def rows(names: Iterable[str]) -> list[Any]:
+    """Targets as parameters of a test, skipped where they need a device that is not there."""
+    missing = not torch.cuda.is_available()
+    absent = pytest.mark.skip(reason="needs a CUDA device")
+    return [
+        pytest.param(name, marks=absent if missing and device(name) == "cuda" else ())
+        for name in names
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _on_the_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tensors are made where the target computes."""
+    callspec = getattr(request.node, "callspec", None)
+    backend = callspec.params.get("backend") if callspec else None
+    with torch.device(device(backend) if backend else "cpu"):
+        yield
+
+
+every_target = pytest.mark.parametrize(
+    "backend", rows(name for name, row in TARGETS.items() if not row.exports_only)
+)
 every_activation = pytest.mark.parametrize("name", ACTIVATIONS)
 every_named = pytest.mark.parametrize("name", sorted(named_activations()))
 dynamo = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of Dynamo's own making
@@ -56,7 +85,7 @@ dynamo = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of Dynamo
 
 def needs(capability: str) -> pytest.MarkDecorator:
     able = [name for name, row in TARGETS.items() if capability in row.capabilities]
-    return pytest.mark.parametrize("backend", able)
+    return pytest.mark.parametrize("backend", rows(able))
 
 
 @cache
@@ -100,14 +129,15 @@ def test_values_and_gradients_are_accurate(backend: str, name: str) -> None:
     """Within 8 half-ulps of float32, counting one for each variable's own rounding."""
     activation = named_activations()[name]
     expression = activation.expression
-    generator = torch.Generator().manual_seed(1)
-    x = torch.cat([2 * torch.randn(200, generator=generator), torch.linspace(-8, 8, 161)])
+    generator = torch.Generator("cpu").manual_seed(1)
+    normal = torch.randn(200, generator=generator, device="cpu").to(torch.get_default_device())
+    x = torch.cat([2 * normal, torch.linspace(-8, 8, 161)])
     x.requires_grad_()
     gate = x.detach().flip(0).requires_grad_()
     inputs = [x, gate] if "gate" in {i.name for i in expression.inputs} else [x]
     values: dict[str, Any] = {
-        "x": x.detach().double().numpy(),
-        "gate": gate.detach().double().numpy(),
+        "x": x.detach().double().cpu().numpy(),
+        "gate": gate.detach().double().cpu().numpy(),
     }
     values |= {p.name: float(np.float32(p.initial)) for p in expression.parameters}
     shared = [torch.tensor([p.initial], requires_grad=True) for p in expression.parameters]
@@ -124,7 +154,7 @@ def test_values_and_gradients_are_accurate(backend: str, name: str) -> None:
         terms = np.abs(values["x"]) + (formula is not expression)
         slack = terms if name in CANCELLING else 0.0
         known = np.isfinite(expected)
-        error = np.abs(found.detach().double().numpy() - expected)
+        error = np.abs(found.detach().double().cpu().numpy() - expected)
         bound = 8 * ULP * (sensitivity + slack) + 1e-37
         assert np.all((error <= bound)[known]), (
             f"{formula}: {np.max((error / bound)[known]) * 8} half-ulps"
@@ -146,9 +176,11 @@ def test_parameter_gradients_are_sums(backend: str, name: str) -> None:
     weights = torch.cos(torch.arange(57.0, dtype=torch.float64))
     found = torch.autograd.grad(y, shared, weights)
     for parameter, slope in zip(expression.parameters, found, strict=True):
-        exact = evaluate_numpy(gradient(expression)[parameter.name], {"x": x.numpy()})
+        exact = evaluate_numpy(gradient(expression)[parameter.name], {"x": x.cpu().numpy()})
         assert slope.shape == (1,)
-        assert slope.item() == pytest.approx(float(exact @ weights.numpy()), rel=1e-11, abs=1e-12)
+        assert slope.item() == pytest.approx(
+            float(exact @ weights.cpu().numpy()), rel=1e-11, abs=1e-12
+        )
 
 
 @every_target
@@ -186,7 +218,7 @@ def test_no_value_is_lost(backend: str, name: str) -> None:
     for formula, found in [(expression, y), (gradient(expression)["x"], slope)]:
         lost = ~torch.isfinite(found)
         if lost.any():
-            given: dict[str, Any] = {"x": x.detach()[lost].double().numpy()}
+            given: dict[str, Any] = {"x": x.detach()[lost].double().cpu().numpy()}
             if any(leaf.name == "gate" for leaf in formula.inputs):
                 given["gate"] = np.full(given["x"].shape, 0.75)
             exact = evaluate(formula, given, backend="mpmath", digits=30)
@@ -242,9 +274,9 @@ def test_half_types_are_rounded_once(backend: str) -> None:
 def test_float64_stays_float64(backend: str) -> None:
     x = torch.linspace(-3, 3, 11, dtype=torch.float64)
     y = function(backend, "x*tanh(softplus(x))")(x)
-    expected = evaluate("x*tanh(softplus(x))", {"x": x.numpy()})
+    expected = evaluate("x*tanh(softplus(x))", {"x": x.cpu().numpy()})
     assert y.dtype == torch.float64
-    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(y.cpu().numpy(), expected, rtol=1e-14, atol=0)
 
 
 # shapes, layouts, devices
@@ -312,7 +344,7 @@ def test_meta_and_fake_tensors(backend: str, name: str) -> None:
 def test_autocast(backend: str) -> None:
     activation = compile("x*sigmoid(beta*x)", backend=backend)
     layer = torch.nn.Linear(8, 8)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device(backend), dtype=torch.bfloat16):
         y = activation(layer(torch.randn(4, 8)))
         assert y.dtype == torch.bfloat16
     y.float().sum().backward()
@@ -380,8 +412,8 @@ def test_hessian(backend: str) -> None:
     x = torch.linspace(-2, 2, 5, dtype=torch.float64)
     hessian = torch.func.jacrev(torch.func.jacrev(lambda x: activation(x).sum()))(x)
     second = gradient(gradient("x*tanh(softplus(x))")["x"])["x"]
-    expected = evaluate(second, {"x": x.numpy()})
-    torch.testing.assert_close(torch.diagonal(hessian), torch.from_numpy(expected))
+    expected = evaluate(second, {"x": x.cpu().numpy()})
+    torch.testing.assert_close(torch.diagonal(hessian).cpu(), torch.from_numpy(expected))
 
 
 @needs("torch.compile")

@@ -9,14 +9,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 
+from actsearch.codegen.probes import Array, magnitudes, scale
 from actsearch.codegen.programs import DY, Earlier, Operand, Routine
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
-
-Array = NDArray[Any]
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
 _PER_STEP = 0.4  # of them that each operation may add, in long code
@@ -27,7 +24,6 @@ _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 _NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
 _OCTAVES = (-41, 127)
 _DENSITY = 24  # probes an octave
-_AROUND = 2 * _DENSITY + 1
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
@@ -56,12 +52,9 @@ def tolerance(routine: Routine, precision: str) -> float:
 
 @cache
 def _probes() -> Array:
-    """|x| from subnormal numbers to the largest: evenly in the logarithm, with random last bits."""
-    generator = np.random.default_rng(0)
-    count = (_OCTAVES[1] - _OCTAVES[0]) * _DENSITY
-    middle = np.linspace(*_OCTAVES, count) + generator.uniform(-0.3, 0.3, count) / _DENSITY
-    values = np.sort(np.minimum(2.0**middle, float(np.finfo(np.float32).max)))
-    return values.astype(np.float32)
+    """|x| from subnormal numbers to the largest."""
+    sizes = np.minimum(magnitudes(_OCTAVES, _DENSITY), float(np.finfo(np.float32).max))
+    return sizes.astype(np.float32)
 
 
 def single_range(routine: Routine, precision: str, single: Callable[..., int]) -> Range:
@@ -106,9 +99,9 @@ def _failing(
     for value, reference in zip(found, computed(routine, arguments), strict=True):
         rounded = reference.astype(np.float32)
         size = np.where(np.isfinite(rounded), np.abs(reference), 0.0)
-        scale = np.maximum(_scale(reference, size), _NOTHING[precision])
+        relative_to = np.maximum(scale(reference, size, _DENSITY), _NOTHING[precision])
         error = np.abs(value.astype(np.float64) - reference)
-        ok = error <= tolerance(routine, precision) * np.spacing(scale.astype(np.float32))
+        ok = error <= tolerance(routine, precision) * np.spacing(relative_to.astype(np.float32))
         ok |= (value == rounded) | (np.isnan(value) & np.isnan(rounded))
         failing |= ~ok & ~told
     return failing
@@ -130,14 +123,6 @@ def computed(routine: Routine, arguments: Sequence[Array]) -> list[Array]:
     for step in routine.steps:
         done.append(apply_numpy(step.operator, *map(read, step.operands)))
     return [np.broadcast_to(read(result), arguments[0].shape) for result in routine.results]
-
-
-def _scale(values: Array, sizes: Array) -> Array:
-    """What errors are relative to: |f|, and within an octave of a root the largest |f| there."""
-    above, below = (
-        maximum_filter1d((side >= 0).astype(int), _AROUND) for side in (values, -values)
-    )
-    return np.where((above & below) == 1, maximum_filter1d(sizes, _AROUND), sizes)
 
 
 def _told(single: Callable[..., int], arguments: list[Array], count: int) -> Array:

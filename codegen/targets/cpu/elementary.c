@@ -66,6 +66,16 @@ INLINE double at_most_f64(double a, double bound) { return a > bound ? bound : a
 INLINE float at_least_f32(float a, float bound) { return a < bound ? bound : a; }
 INLINE double at_least_f64(double a, double bound) { return a < bound ? bound : a; }
 
+/* a sum, and what its terms lack: NaN where one of them is infinite */
+#ifdef FAST
+#define corrected(sum, low) (sum)
+#else
+INLINE float corrected(float sum, float low) {
+    float value = sum + low;
+    return value == value ? value : sum;
+}
+#endif
+
 /* exponentials: exp(a + low) = 2^n * (1 + r + rest), |r| <= ln(2)/2, 2^-28.2 */
 
 INLINE float exp_reduced(float a, float low, int *n, float *rest) {
@@ -229,9 +239,20 @@ INLINE double tanh_of_softplus_f64(double a) {
     return above / (above + (a > 0 ? 2.0 * t * t : 2.0));
 }
 INLINE float sigmoid_of_softplus_f32(float a, float factor, int *lost) { /* of 2 or -2 times it */
+#ifdef FAST
     float t = exp_f32(-abs_f32(a), lost);
     float square = (1.0f + t) * (1.0f + t), rest = a > 0 ? t * t : 1.0f;
     return (factor > 0 ? square : rest) / (square + rest);
+#else
+    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, &t_low, lost);
+    float root = 1.0f + t, root_low = t - (root - 1.0f) + t_low;
+    float square = root * root, square_low = fma32(root, root, -square) + 2.0f * root * root_low;
+    float rest = a > 0 ? t * t : 1.0f, rest_low = fma32(t, t, -rest) + 2.0f * t * t_low;
+    rest_low = a > 0 ? rest_low : 0.0f;
+    float below = square + rest, below_low = rest - (below - square) + square_low + rest_low;
+    return quotient(
+        factor > 0 ? square : rest, factor > 0 ? square_low : rest_low, below, below_low);
+#endif
 }
 INLINE double sigmoid_of_softplus_f64(double a, double factor) {
     double t = exp(-__builtin_fabs(a));

@@ -93,7 +93,8 @@ class CRenderer(Renderer):
         """The lines of a loop's body: a variable for each step, then the results."""
         shown: dict[Operand, str] = {node: names[node] for node in routine.arguments}
         lines: list[str] = []
-        needed = self._carried(routine)
+        corrected = self.corrected(routine)
+        needed = self._carried(routine, corrected)
         lows: dict[int, str] = {}
 
         def code(operand: Operand) -> Code:
@@ -117,10 +118,13 @@ class CRenderer(Renderer):
                 text = self.call(step.operator, operands, carried)
             else:
                 text = self.step(step, operands).text
+            if place in corrected:
+                low = self._low_of_sum(step, lows)
+                text = f"corrected({text}, {low})" if low else text
             kind = "int" if step.operator in COMPARISONS else self.real
             lines.append(f"const {kind} {name} = {text};")
             shown[Earlier(place)] = name
-            if place in needed:
+            if place in needed and place not in corrected:
                 low = self._low(step.operator, step.operands, operands, name, lows)
                 if low:
                     lines.append(f"const {self.real} {name}_low = {low};")
@@ -129,13 +133,18 @@ class CRenderer(Renderer):
             lines.append(f"out{number}[i] = {code(result).text};")
         return lines
 
-    def _carried(self, routine: Routine) -> set[int]:
+    def corrected(self, routine: Routine) -> set[int]:
+        """The sums to which what rounding took from their terms is added."""
+        return set()
+
+    def _carried(self, routine: Routine, corrected: set[int]) -> set[int]:
         """The steps whose rounding reaches a function that enlarges it, through arithmetic."""
         needed: set[int] = set()
         pending = [
-            step.operands[0].step
-            for step in routine.steps
-            if self.carries(step.operator) and isinstance(step.operands[0], Earlier)
+            operand.step
+            for place, step in enumerate(routine.steps)
+            for operand in (step.operands if place in corrected else step.operands[:1])
+            if (place in corrected or self.carries(step.operator)) and isinstance(operand, Earlier)
         ]
         while pending:
             place = pending.pop()
@@ -182,6 +191,13 @@ class CRenderer(Renderer):
             return lows.get(operand.step, "")
         return ""
 
+    def _low_of_sum(self, step: Step, lows: Mapping[int, str]) -> str:
+        """What the terms of a sum lack."""
+        first, second = (self._low_of(operand, lows) for operand in step.operands)
+        if second and step.operator == "sub":
+            second = f"(-{second})"
+        return " + ".join(low for low in (first, second) if low)
+
 
 class Single(CRenderer):
     """In float32."""
@@ -195,6 +211,23 @@ class Single(CRenderer):
 
     def carries(self, operator: str) -> bool:
         return f"{operator}_wide_f32" in _SIGNATURES
+
+    def corrected(self, routine: Routine) -> set[int]:
+        """Those of gradients, which cancel near roots; none that decides on which side x is."""
+        if routine.name == "forward":
+            return set()
+        inner: set[int] = set()  # the steps that something else than arithmetic looks at
+        for place, step in reversed(list(enumerate(routine.steps))):
+            passes = step.operator in _ARITHMETIC and place not in inner
+            branches = step.operands[1:] if step.operator == "where" and place not in inner else ()
+            for operand in step.operands:
+                if isinstance(operand, Earlier) and not passes and operand not in branches:
+                    inner.add(operand.step)
+        return {
+            place
+            for place, step in enumerate(routine.steps)
+            if step.operator in ("add", "sub") and place not in inner
+        }
 
     def simplified(self, step: Step) -> Step:
         step = super().simplified(step)

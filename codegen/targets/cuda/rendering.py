@@ -1,0 +1,311 @@
+"""Programs as CUDA C++: scalar functions, and kernels over them.
+
+The scalar functions are those of the target `cpu`, statement by statement, in IEEE arithmetic
+without contraction: what was measured about them on the CPU holds on the GPU, bit by bit. An
+element for which the float32 code says that it is lost, or that is out of its measured range, is
+computed in float64 by the thread that has it. The float64 code calls CUDA's own functions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+from actsearch.codegen.programs import DY, Program, Routine
+from actsearch.codegen.targets.base import variable_names
+from actsearch.codegen.targets.cpu.accuracy import Range
+from actsearch.codegen.targets.cpu.rendering import (
+    ELEMENTARY,
+    CRenderer,
+    Double,
+    Single,
+    reserved_names,
+)
+from actsearch.grammar.expression import Expression
+
+ROUTINES = ("forward", "backward")
+_FILES = resources.files(__package__)
+KERNELS = _FILES.joinpath("kernels.cuh").read_text(encoding="utf-8")
+BINDING = _FILES.joinpath("binding.cpp").read_text(encoding="utf-8")
+
+PRELUDE = """\
+#ifdef __CUDACC__
+#define INLINE static __device__ __forceinline__
+#define APART static __device__ __noinline__
+#define INFINITE __int_as_float(0x7f800000)
+#define UNDEFINED __int_as_float(0x7fc00000)
+#define fma32 __fmaf_rn
+#define __builtin_fabsf fabsf
+#define __builtin_fabs fabs
+#define __builtin_sqrtf __fsqrt_rn
+#define __builtin_sqrt __dsqrt_rn
+#define __builtin_copysignf copysignf
+#define __builtin_copysign copysign
+#define from_bits __int_as_float
+#define to_bits __float_as_int
+#else /* on the CPU, for tests */
+#include <cmath>
+#include <cstring>
+using namespace std;
+#define INLINE static inline __attribute__((always_inline, unused))
+#define APART static __attribute__((noinline))
+#define INFINITE __builtin_inff()
+#define UNDEFINED __builtin_nanf("")
+#define fma32 __builtin_fmaf
+INLINE float from_bits(int i) { float f; memcpy(&f, &i, 4); return f; }
+INLINE int to_bits(float f) { int i; memcpy(&i, &f, 4); return i; }
+#endif
+"""
+
+_SPECIFIC = re.compile(
+    r"^(#define|#ifdef|#endif|#else|LIBRARY|INLINE float from_bits|INLINE int to_bits)"
+)
+_DEFINES = re.compile(r"^INLINE \w+ (\w+)\(", re.MULTILINE)
+_PLAIN = re.compile(r"[A-Za-z]\w*")
+_OURS = re.compile(r"(?:out|t|v)\d*(?:_low)?|d?\w*_(?:pointer|pitch|is_channels|sums)")
+_NAMES = """ T R WIDTH BY_ROW THREADS Sizes Vector Real real put load store spread finish half16
+brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim value again y k i n
+class namespace new delete template this throw try catch typename using virtual private public
+protected operator friend bool true false and or not xor nullptr constexpr decltype alignas alignof
+asm auto explicit export mutable noexcept requires concept wchar_t char8_t char16_t char32_t torch
+at c10 std THREADS INLINE APART KERNEL signbit isnan isinf j0 jn y0 y1 yn gamma index rint round"""
+
+
+def _elementary() -> list[str]:
+    """The functions of elementary.c, a piece for each group, without what is the compiler's."""
+    skipping = False
+    lines: list[str] = []
+    for line in ELEMENTARY.partition("*/")[2].splitlines():
+        # the C library's functions are declared already; flags choose what `fast` means
+        fast = line.startswith("#ifdef FAST")
+        if line.startswith("#ifdef") and not fast:
+            skipping = True
+        if not skipping and (fast or not _SPECIFIC.match(line) or _inside(lines)):
+            lines.append(line)
+        if line.startswith("#endif"):
+            skipping = False
+    return re.split(r"\n{2,}", "\n".join(lines).strip())
+
+
+def _inside(lines: Sequence[str]) -> bool:
+    """Whether the lines so far end inside of an `#ifdef FAST`."""
+    opened = sum(line.startswith("#ifdef FAST") for line in lines)
+    return opened > sum(line.startswith("#endif") for line in lines)
+
+
+def _needed(text: str) -> list[str]:
+    """Those functions of elementary.c that some code calls, with those that they call."""
+    pieces = _elementary()
+    wanted = set(_PLAIN.findall(text))
+    kept: list[str] = []
+    for piece in reversed(pieces):  # a function calls those before it
+        if set(_DEFINES.findall(piece)) & wanted:
+            wanted |= set(_PLAIN.findall(piece))
+            kept.append(piece)
+    return kept[::-1]
+
+
+@cache
+def _reserved() -> frozenset[str]:
+    return reserved_names() | frozenset(_NAMES.split()) | frozenset(_PLAIN.findall(KERNELS))
+
+
+def _names(program: Program) -> dict[Expression, str]:
+    """Variables as C++ may call them: the program's names where they are safe."""
+    named = variable_names(program, _reserved())
+    return {
+        node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
+        for k, (node, name) in enumerate(named.items())
+    }
+
+
+def scalar(program: Program) -> str:
+    """The scalar functions: `{routine}_f32`, which returns whether it is lost, `{routine}_f64`."""
+    names = _names(program)
+    routines = [getattr(program, name) for name in ROUTINES]
+    code = "\n".join(
+        _function(routine, names, renderer)
+        for routine in routines
+        for renderer in (Single(), Double())
+    )
+    return "\n\n".join([PRELUDE, *_needed(code), code])
+
+
+def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRenderer) -> str:
+    real = renderer.real
+    arguments = [f"{real} {names[node]}" for node in routine.arguments]
+    results = [f"{real} &out{k}" for k in range(len(routine.results))]
+    lines = [
+        line.replace("[i] = ", " = ", 1) if line.startswith("out") else line
+        for line in renderer.statements(routine, names)
+    ]
+    name = f"{routine.name}_{renderer.precision}"
+    head = f"INLINE int {name}({', '.join([*arguments, *results])}) {{"
+    body = "".join(f"    {line}\n" for line in ["int lost = 0;", *lines, "return lost;"])
+    return f"{head}\n{body}}}"
+
+
+def _chosen(
+    program: Program, routine: Routine, names: Mapping[Expression, str], where: Range
+) -> str:
+    """The routine at one element: in float32 where that is accurate, else in float64."""
+    arguments = [names[node] for node in routine.arguments]
+    results = [f"out{k}" for k in range(len(routine.results))]
+    name = routine.name
+    floats = ", ".join([*(f"float {a}" for a in arguments), *(f"float &{r}" for r in results)])
+    doubles = ", ".join([*(f"double {a}" for a in arguments), *(f"double &{r}" for r in results)])
+    every = ", ".join([*arguments, *results])
+    wide = ", ".join([*arguments, *(f"{r}_wide" for r in results)])
+    declared = ", ".join(f"{r}_wide" for r in results)
+    lines = [f"APART void {name}_again({floats}) {{", f"    double {declared};"]
+    lines += [f"    {name}_f64({wide});"]
+    lines += [f"    {r} = (float){r}_wide;" for r in results]
+    lines += ["}", f"INLINE void {name}_of({floats}) {{"]
+    if where.anywhere:
+        bound = "INFINITE" if math.isinf(where.bound) else f"{where.bound!r}f"
+        inside = "".join(f"__builtin_fabsf({names[n]}) <= {bound} && " for n in program.inputs)
+        lines += [f"    if ({inside}!{name}_f32({every})) return;"]
+    lines += [f"    {name}_again({every});", "}"]
+    lines += [f"INLINE void {name}_of({doubles}) {{ {name}_f64({every}); }}"]
+    return "\n".join(lines)
+
+
+def elementwise(program: Program, ranges: Mapping[str, Range]) -> str:
+    """`forward_of` and `backward_of`, which compute one element in either type."""
+    names = _names(program)
+    chosen = [_chosen(program, getattr(program, n), names, ranges[n]) for n in ROUTINES]
+    return "\n\n".join([scalar(program), *chosen])
+
+
+def device(program: Program, ranges: Mapping[str, Range]) -> str:
+    """The whole device code, for NVRTC: scalar functions, and the kernels as templates."""
+    names = _names(program)
+    kernels = [KERNELS.rstrip(), _forward(program, names), _backward(program, names)]
+    return "\n\n".join([elementwise(program, ranges), *kernels]) + "\n"
+
+
+def _signature(kernel: str, pointers: Sequence[str], numbers: Sequence[str]) -> str:
+    rows = ",\n    ".join([*pointers, *numbers, "const Sizes sizes"])
+    return (
+        "template <typename T, int WIDTH, bool BY_ROW>\n"
+        f"__global__ void __launch_bounds__(THREADS) {kernel}(\n    {rows}) {{\n"
+        "    typedef typename Real<T>::type R;\n"
+    )
+
+
+_OPEN = """\
+    const long long row_block = blockIdx.x / sizes.column_blocks;
+    const long long column_block = blockIdx.x % sizes.column_blocks;
+    const int lanes = 1 << sizes.shift, lane = threadIdx.x & (lanes - 1);
+    for (int i = 0; i < sizes.row_steps; ++i) {
+        const long long row = (row_block * sizes.row_steps + i) * (THREADS >> sizes.shift)
+            + (threadIdx.x >> sizes.shift);
+        if (row >= sizes.rows) break;
+        for (int k = 0; k < sizes.column_steps; ++k) {
+            const long long column =
+                ((column_block * sizes.column_steps + k) * lanes + lane) * WIDTH;
+            if (column >= sizes.columns) break;
+"""
+
+
+def _loads(inputs: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    lines = [f"R {name}[WIDTH];" for name in (*inputs, *parameters)]
+    lines += [
+        f"load<T, WIDTH>({name}_pointer + row * {name}_pitch + column, {name});" for name in inputs
+    ]
+    return lines + [
+        f"spread<WIDTH, BY_ROW>({name}_pointer, {name}_is_channels, sizes, row, column, {name});"
+        for name in parameters
+    ]
+
+
+def _arguments(inputs: Sequence[str], parameters: Sequence[str]) -> tuple[list[str], list[str]]:
+    pointers = [f"const T *__restrict__ {name}_pointer" for name in inputs]
+    pointers += [
+        f"const typename Real<T>::type *__restrict__ {name}_pointer" for name in parameters
+    ]
+    numbers = [f"long long {name}_pitch" for name in inputs]
+    return pointers, numbers + [f"int {name}_is_channels" for name in parameters]
+
+
+def _loop(lines: Sequence[str]) -> str:
+    inner = "".join(f"            {line}\n" for line in lines)
+    return f"{_OPEN}{inner}        }}\n    }}\n"
+
+
+def _forward(program: Program, names: Mapping[Expression, str]) -> str:
+    inputs = [names[node] for node in program.inputs]
+    parameters = [names[node] for node in program.parameters]
+    pointers, numbers = _arguments(inputs, parameters)
+    given = ", ".join(f"{names[node]}[j]" for node in program.forward.arguments)
+    lines = _loads(inputs, parameters)
+    lines += ["R out0[WIDTH];", "#pragma unroll"]
+    lines += [f"for (int j = 0; j < WIDTH; ++j) forward_of({given}, out0[j]);"]
+    lines += ["store<T, WIDTH>(out0_pointer + row * sizes.columns + column, out0);"]
+    head = _signature("forward_kernel", [*pointers, "T *__restrict__ out0_pointer"], numbers)
+    return f"{head}{_loop(lines)}}}"
+
+
+def _backward(program: Program, names: Mapping[Expression, str]) -> str:
+    inputs = [names[DY], *(names[node] for node in program.inputs)]
+    parameters = [names[node] for node in program.parameters]
+    pointers, numbers = _arguments(inputs, parameters)
+    count = len(program.inputs)
+    results = [f"out{k}" for k in range(len(program.variables))]
+    pointers += [f"T *__restrict__ {r}_pointer" for r in results[:count]]
+    pointers += [f"typename Real<T>::type *__restrict__ {r}_pointer" for r in results[count:]]
+    given = ", ".join(f"{names[node]}[j]" for node in program.backward.arguments)
+    lines = [*_loads(inputs, parameters), f"R {', '.join(f'{r}[WIDTH]' for r in results)};"]
+    lines += ["#pragma unroll", "for (int j = 0; j < WIDTH; ++j) {"]
+    lines += [f"    backward_of({given}, {', '.join(f'{r}[j]' for r in results)});"]
+    lines += [f"    {r}_sums[j] += {r}[j];" for r in results[count:]]
+    lines += ["}"]
+    lines += [
+        f"store<T, WIDTH>({r}_pointer + row * sizes.columns + column, {r});"
+        for r in results[:count]
+    ]
+    sums = "".join(f"    R {r}_sums[WIDTH] = {{}};\n" for r in results[count:])
+    memory = "    __shared__ R memory[THREADS];\n" if parameters else ""
+    ends = "".join(
+        f"    finish<WIDTH, BY_ROW>({r}_sums, {p}_is_channels, sizes, {r}_pointer, memory);\n"
+        for r, p in zip(results[count:], parameters, strict=True)
+    )
+    head = _signature("backward_kernel", pointers, numbers)
+    return f"{head}{memory}{sums}{_loop(lines)}{ends}}}"
+
+
+HEAD = """\
+#ifdef TORCH_EXTENSION_NAME /* built by torch.utils.cpp_extension; see the end */
+#include <torch/extension.h>
+#include <c10/cuda/CUDAStream.h>
+#include <c10/core/DeviceGuard.h>
+#include <cuda_runtime.h>
+#endif
+"""
+_LONGEST = 2000  # characters of a formula in a comment
+
+
+def source(program: Program) -> str:
+    """The exported file: the device code for every type, and a binding for PyTorch."""
+    from actsearch.codegen.targets.cuda.operator import ranges
+
+    formula = str(program.expression).replace("*/", "* /")[:_LONGEST]
+    title = "/* An activation function for CUDA. Generated by ActSearch.\n *\n"
+    title += f" *     y = {formula}\n */"
+    dimensions = ", ".join(str(p.dimension) for p in program.parameters) or "0"
+    constants = [
+        f"static const int64_t INPUTS = {len(program.inputs)};",
+        f"static const int64_t PARAMETERS = {len(program.parameters)};",
+        f"static const int64_t DIMENSIONS[] = {{{dimensions}}};",
+        f'#define FORMULA "y = {_quoted(formula)}"',
+    ]
+    code = device(program, ranges(program, "accurate"))
+    end = ["#ifdef TORCH_EXTENSION_NAME", *constants, BINDING + "#endif"]
+    return "\n\n".join([title, HEAD + "\n" + code, "\n".join(end)]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', "'")
