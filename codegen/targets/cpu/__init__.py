@@ -1,7 +1,7 @@
 """The target `cpu`: C that the compiler vectorises, called through one C++ operator.
 
 rendering     a program as C, in float32 and in float64
-elementary.c  the elementary functions that it calls
+elementary.c  the elementary functions that it calls; bessel.c: two more
 toolchain     the compiler, and a cache of what it makes
 kernels       the compiled C of an activation, as the operator calls it
 accuracy      where its float32 code may be used

@@ -21,7 +21,10 @@ from actsearch.codegen.targets.base import ATOM, Code, Function, Renderer, varia
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 
-ELEMENTARY = resources.files(__package__).joinpath("elementary.c").read_text(encoding="utf-8")
+ELEMENTARY = "\n".join(
+    resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    for name in ("elementary.c", "bessel.c")
+)
 ROUTINES = ("forward", "backward", "double_backward")
 Variant = tuple[str, str]
 """A routine, and what it computes with: "f32" or "f64"."""
