@@ -195,6 +195,11 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="a setting of the driver; may be repeated",
     )  # fmt: skip
     parser.add_argument(
+        "--level", default="function", metavar="L",
+        help="what counts as the same candidate and is not trained again: function (default), "
+        "reparameterised or affine (what neighbouring layers make up for), or none",
+    )  # fmt: skip
+    parser.add_argument(
         "--asha", action="store_true",
         help="successive halving: many candidates with few steps or seeds, the better with more",
     )  # fmt: skip

@@ -33,6 +33,7 @@ def search(arguments: argparse.Namespace) -> int:
             retest_seeds=arguments.retest_seeds,
             device=arguments.device,
             require=arguments.require,
+            level=None if arguments.level == "none" else arguments.level,
             asha=arguments.rungs or arguments.asha,
             warm_start=arguments.warm_start,
             store=arguments.store,

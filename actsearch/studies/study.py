@@ -61,7 +61,7 @@ def search(
     window: int = WINDOW,
     driver_options: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
-    deduplicate: bool = True,
+    level: str | None = "function",
     exclude: Collection[str] = EXCLUSIONS,
     require: Sequence[str] = (),
     asha: bool | str = False,
@@ -95,7 +95,9 @@ def search(
             from the same seeds, so that their rewards are paired.
         window: how many trials may be in training at a time; at least `workers` keeps all busy.
         driver_options, task_options: of the driver and the task.
-        deduplicate: candidates that are proved to be the same function reuse its reward.
+        level: what counts as the same candidate, which reuses the other's reward: "function", for
+            the same function with the same initial values; "reparameterised" or "affine", for what
+            training or the neighbouring layers can make up for; None trains them all.
         exclude: "constant" and "undefined" candidates (on part of [-5, 5]) are not trained.
         require: constraints that a candidate must keep, such as "cost<=12", "monotone" or a
             "module:attribute" of yours; see `actsearch.studies.constraints`.
@@ -139,6 +141,10 @@ def search(
         raise UsageError("units are chosen when a space is made: space(name, units)")
     check_exclusions(exclude)
     check_constraints(require)
+    if level is not None:
+        from actsearch.equivalence.index import check_level
+
+        check_level(level)
     options = dict(executor_options or {})
     limits = Limits(time_limit, memory_limit)
     engine = Engine.chosen(executor, workers, limits=limits, gpus=gpus, options=options)
@@ -174,7 +180,7 @@ def search(
         "baseline_seeds": baseline_seeds,
         "retest": retest,
         "retest_seeds": retest_seeds,
-        "deduplicate": deduplicate,
+        "level": level,
         "exclude": sorted(exclude),
         "require": list(require),
         "rungs": None,

@@ -162,12 +162,12 @@ class StudyRun:
             self._store,
             self._driver(space, baselines),
             space.expression,
-            _index() if config["deduplicate"] else None,
+            None if config["level"] is None else _index(config["level"]),
             queue,
             trials=config["trials"],
             window=config["window"],
             fidelities=self._fidelities,
-            library=Library(baselines if config["deduplicate"] else ()),
+            library=Library(baselines if config["level"] else ()),
             warm=self._store.get("warm", []),
             exclude=config["exclude"],
             require=config["require"],
@@ -230,10 +230,11 @@ class StudyRun:
             )
 
 
-def _index() -> EquivalenceIndex:
+def _index(level: str) -> EquivalenceIndex:
     from actsearch.equivalence import EquivalenceIndex as Index
 
-    return Index(declarations=True)  # a reward holds for the initial values that were trained
+    # at the finest level a reward holds for the initial values that were trained, and for no others
+    return Index(level, declarations=level == "function")
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -98,7 +98,7 @@ class FakeStudy:
             "baseline_seeds": 5,
             "retest": 5,
             "retest_seeds": 5,
-            "deduplicate": True,
+            "level": "function",
             "exclude": ["constant", "undefined"],
             "rungs": None,
             "warm_start": None,

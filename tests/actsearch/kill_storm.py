@@ -41,7 +41,7 @@ def settings(run: Path, jobs: int, **options: Any) -> dict[str, Any]:
         "window": 64,
         "baselines": (),
         "retest": 0,
-        "deduplicate": False,
+        "level": None,
         "exclude": (),
         "seed": 7,
         **options,

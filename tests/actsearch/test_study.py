@@ -249,13 +249,38 @@ def test_both_can_be_switched_off(tmp_path: Path) -> None:
         driver="exhaustive",
         trials=100,
         retest=0,
-        deduplicate=False,
+        level=None,
         exclude=(),
     )
     assert study.counts["trained"] == 32
     assert study.counts["failed"] == 14
     reasons = {t["reason"] for t in study.trials() if t["state"] == "failed"}
     assert reasons == {"loss is nan at step 1"}
+
+
+SCALED = """
+start: unit
+unit: "mul(" factor ", " unary ")" -> mul
+factor: "1" -> one | "3" -> three | "_" -> free
+unary: "sin(x)" -> sin | "exp(x)" -> exp | "exp(-x)" -> falling | "atan(_*x)" -> atan
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "classes"), [(None, 12), ("function", 12), ("reparameterised", 12), ("affine", 3)]
+)
+def test_coarser_levels_train_less(tmp_path: Path, level: str | None, classes: int) -> None:
+    """exp(-x) is exp(x) mirrored, 3*f and _*f are f scaled: the layers around make up for it."""
+    searched = SearchSpace(SCALED, "scaled")
+    study = small_search(
+        tmp_path, space=searched, driver="exhaustive", trials=100, level=level, exclude=()
+    )
+    assert study.counts["trained"] == classes
+
+
+def test_a_level_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no equivalence level 'afine'"):
+        small_search(tmp_path, level="afine")
 
 
 def test_a_failed_class_fails_its_duplicates(tmp_path: Path) -> None:

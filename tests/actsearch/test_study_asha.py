@@ -98,7 +98,7 @@ def test_a_table_serves_every_seed_once(tmp_path: Path) -> None:
     made.save(tmp_path / "t.json.xz")
     name = f"table:{tmp_path / 't.json.xz'}"
     options: dict[str, Any] = {"task": name, "trials": 40, "retest": 0, "baselines": ()}
-    options |= {"deduplicate": False, "exclude": (), "driver": "random", "run": tmp_path / "run"}
+    options |= {"level": None, "exclude": (), "driver": "random", "run": tmp_path / "run"}
     with pytest.raises(UsageError, match="nothing of trainings with 100 steps"):
         search("swish", asha="100x1,fullx1", **options)
     with pytest.raises(UsageError, match="4 seeds, and rung fullx8 wants 8"):
