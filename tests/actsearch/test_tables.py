@@ -110,6 +110,21 @@ def test_a_table_is_a_task(tiny: Path, tmp_path: Path) -> None:
     assert study.best["mean"] == max(row[seed % 3] or 0.0 for row in made.metrics)
 
 
+def test_the_table_that_ships_is_the_whole_space() -> None:
+    shipped = table("mnist1d-swish-1")
+    swish = space("swish", units=1)
+    assert len(shipped.candidates) == swish.count() == 6250
+    for position in range(0, 6250, 61):
+        assert shipped.candidates[position] == str(swish.expression(position))
+    assert shipped.seeds == (0, 1, 2, 3)
+    assert all(len(row) == 4 for row in shipped.metrics)
+    assert sum(number >= 0 for number in shipped.classes) + len(shipped.excluded) == 6250
+    assert set(shipped.classes) == {-1, *range(len(shipped.metrics))}
+    silu = shipped.metrics[shipped.classes[shipped.candidates.index("x*sigmoid(x)")]]
+    assert all(metric is not None and 0.5 < metric < 0.7 for metric in silu)
+    assert task("table:mnist1d-swish-1").train("sigmoid(x)*x", seed=2).metric == silu[2]
+
+
 def test_a_failed_child_has_no_mean() -> None:
     made = Table(
         "t", ("x", "-x"), (0, 1), {}, (0, 1), ((0.5, None), (0.25, 0.5)), ((1.0,) * 2,) * 2
