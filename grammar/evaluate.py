@@ -2,6 +2,7 @@
 
 Outside of the domain the value is nan. In float64 a pole and an overflow give ±inf, as IEEE 754
 has it; with many digits nothing overflows, and a pole is a point where the value is undefined: nan.
+(What exceeds exp(2^4096) is taken as that number, and its reciprocal likewise.)
 Floats propose; what has to be certain is decided with many digits.
 """
 
@@ -27,6 +28,7 @@ from actsearch.grammar.language import as_expression
 from actsearch.grammar.operators import CONSTANTS, OPERATORS
 
 BACKENDS = ("numpy", "mpmath")
+_VAST = 4096  # bits of an exponent's size, beyond which digits of ln 2 alone take minutes
 
 
 def evaluate(
@@ -237,6 +239,13 @@ def _mpmath_functions() -> dict[str, Any]:
         with mp.extradps(2 * mp.mp.dps if abs(a) < 1 else 5):
             return mp.sin(a) / a**2 - mp.cos(a) / a
 
+    def bounded(function: Callable[[Any], Any], bits: int = _VAST) -> Callable[[Any], Any]:
+        """A function of exponential growth, whose argument is kept within 2^bits."""
+        most = mp.ldexp(1, bits)
+        return lambda a: function(a if abs(a) < most or not mp.isfinite(a) else mp.sign(a) * most)
+
+    exp = bounded(mp.exp)
+
     def scaled_bessel(order: int, a: Any) -> Any:
         if not known(a):
             return mp.nan
@@ -266,8 +275,8 @@ def _mpmath_functions() -> dict[str, Any]:
             "sqrt": mp.sqrt,
             "cbrt": lambda a: mp.sign(a) * mp.cbrt(abs(a)),
             "hypot": mp.hypot,
-            "exp": mp.exp,
-            "expm1": mp.expm1,
+            "exp": exp,
+            "expm1": bounded(mp.expm1),
             "log": mp.log,
             "log1p": mp.log1p,
             "sin": mp.sin,
@@ -278,16 +287,16 @@ def _mpmath_functions() -> dict[str, Any]:
             "atan": mp.atan,
             "sinc": mp.sinc,
             "j1": j1,
-            "sinh": mp.sinh,
-            "cosh": mp.cosh,
+            "sinh": bounded(mp.sinh),
+            "cosh": bounded(mp.cosh),
             "tanh": mp.tanh,
             "asinh": mp.asinh,
             "acosh": mp.acosh,
             "atanh": mp.atanh,
-            "sigmoid": lambda a: 1 / (1 + mp.exp(-a)),
-            "softplus": lambda a: mp.log1p(mp.exp(a)) if a < 0 else a + mp.log1p(mp.exp(-a)),
+            "sigmoid": lambda a: 1 / (1 + exp(-a)),
+            "softplus": lambda a: mp.log1p(exp(a)) if a < 0 else a + mp.log1p(exp(-a)),
             "erf": mp.erf,
-            "erfc": mp.erfc,
+            "erfc": bounded(mp.erfc, _VAST // 2),
             "i0e": lambda a: scaled_bessel(0, a),
             "i1e": lambda a: scaled_bessel(1, a),
         },

@@ -22,7 +22,7 @@ _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
 _NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
-_OCTAVES = (-41, 127)
+_OCTAVES = (-40, 128)
 _DENSITY = 24  # probes an octave
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _A_FEW = ctypes.c_long(_LANES)
