@@ -442,7 +442,13 @@ INLINE float erfc_positive(float a, float low, int *lost) {
     q = fma32(q, u, 5.12124929130664e-08f) + 1.2530080080032349f;
     float square = a * a;
     float rest = fma32(a, a, -square) + 2.0f * a * low;
-    return exp_wide_f32(-square, -rest, lost) * (q / fma32(2.0f, a, 1.0f));
+    float below = fma32(2.0f, a, 1.0f);
+#ifdef FAST
+    float ratio = q / below;
+#else
+    float ratio = quotient(q, 0.0f, below, 2.0f * a - (below - 1.0f) + 2.0f * low);
+#endif
+    return exp_wide_f32(-square, -rest, lost) * ratio;
 }
 INLINE float erfc_wide_f32(float a, float low, int *lost) {
     float far = erfc_positive(abs_f32(a), a > 0 ? low : -low, lost);
