@@ -29,9 +29,10 @@ from actsearch.codegen.targets.cuda import nvrtc, operator, rendering
 from actsearch.grammar import Expression, named_activations, parse
 from actsearch.grammar.evaluate import evaluate, evaluate_numpy
 from actsearch.grammar.expression import Input, Parameter
-from actsearch.grammar.operators import COMPARISONS, OPERATORS
+from actsearch.grammar.operators import OPERATORS
 from tests.codegen.cuda_binding import bound
 from tests.codegen.cuda_emulator import Emulator, built
+from tests.codegen.operator_text import operator_text
 from tests.codegen.test_targets_contract import CANCELLING
 
 ARCHITECTURES = (80, 90)
@@ -43,17 +44,6 @@ NOTHING = 1e-36
 EXTREMES = [1e-42, 1e-30, 1e-12, 1e-5, 0.3, 5, 12, 30, 87.5, 89, 110, 1e4, 3e9, 1e25, 3e38]
 
 needs_nvrtc = pytest.mark.skipif(not nvrtc.available(), reason="needs the extra cuda (NVRTC)")
-
-
-def operator_text(name: str) -> str:
-    if name in COMPARISONS:
-        return f"where(x {OPERATORS[name].infix} a, x, -0.25)"
-    if name == "where":
-        return "where(x < -1, 2, where(x > 1, 3, x))"
-    operator = OPERATORS[name]
-    if operator.infix:
-        return "-x" if operator.arity == 1 else f"abs(x){operator.infix}a"
-    return f"{name}({', '.join('xa'[: operator.arity])})"
 
 
 # accuracy

@@ -19,7 +19,8 @@ from actsearch.codegen.targets import BuildError, build_best
 from actsearch.codegen.targets import triton as target
 from actsearch.codegen.targets.triton import rendering
 from actsearch.grammar import named_activations, parse
-from actsearch.grammar.operators import COMPARISONS, OPERATORS
+from actsearch.grammar.operators import OPERATORS
+from tests.codegen.operator_text import operator_text
 
 triton = pytest.importorskip("triton", reason="needs the extra triton")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -27,17 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Deprecat
 ARCHITECTURES = (80, 90)
 CONTRACT = "accurate or sums or lost or ends or layouts or float64 or wrong or empty or autocast"
 SECOND = "gradcheck and (swish or per_channel or swiglu or last_dimension)"
-
-
-def operator_text(name: str) -> str:
-    if name in COMPARISONS:
-        return f"where(x {OPERATORS[name].infix} a, x, -0.25)"
-    if name == "where":
-        return "where(x < -1, 2, where(x > 1, 3, x))"
-    operator = OPERATORS[name]
-    if operator.infix:
-        return "-x" if operator.arity == 1 else f"abs(x){operator.infix}a"
-    return f"{name}({', '.join('xa'[: operator.arity])})"
 
 
 def compiled(text: str, kernel: str, architecture: int, dtype: str = "fp32", **flags: bool) -> Any:

@@ -27,6 +27,21 @@ struct Result {  // what a routine writes: values in the memory order of x, or a
   std::vector<double> partial;  // the sums of each chunk
 };
 
+// work(first, last) for all chunks, on as many threads as are worth it.
+template <typename F>
+void in_threads(int64_t chunks, bool streams, F work) {
+  auto part = [&](int64_t first, int64_t last) {
+    work(first, last);
+#ifdef __x86_64__
+    if (streams) _mm_sfence();
+#endif
+  };
+  if (chunks > 2)
+    at::parallel_for(0, chunks, 1, part);
+  else
+    part(0, chunks);
+}
+
 template <typename T>
 bool outside(const T* x, int64_t n, T bound) {
   int any = 0;
@@ -76,10 +91,7 @@ struct Call {
     const int64_t chunks = (elements + chunk - 1) / chunk;
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
     auto work = [&](int64_t first, int64_t last) { compute(first, last, chunk); };
-    if (chunks > 2)
-      at::parallel_for(0, chunks, 1, work);
-    else
-      work(0, chunks);
+    in_threads(chunks, streams, work);
   }
 
   void compute(int64_t first, int64_t last, int64_t chunk) {
@@ -115,9 +127,6 @@ struct Call {
         for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
       }
     }
-#ifdef __x86_64__
-    if (streams) _mm_sfence();
-#endif
   }
 
   const T* read(

@@ -113,15 +113,8 @@ void look_up(
       }
       if (streams) stream(found, static_cast<S*>(result.data) + begin, n * sizeof(S));
     }
-#ifdef __x86_64__
-    if (streams) _mm_sfence();
-#endif
   };
-  const int64_t chunks = (elements + CHUNK - 1) / CHUNK;
-  if (chunks > 2)
-    at::parallel_for(0, chunks, 1, work);
-  else
-    work(0, chunks);
+  in_threads((elements + CHUNK - 1) / CHUNK, streams, work);
 }
 
 }  // namespace

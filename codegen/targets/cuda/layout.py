@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from actsearch.codegen.targets.rows import rows_of
+
 _FEW_COLUMNS = 32  # channels nearer than this are columns, others are rows
 _BLOCKS = 2048  # enough to fill a GPU; more partial sums than these are not needed
 _MOST_STEPS = 16
@@ -49,22 +51,6 @@ class Matrix:
     inner: int
 
 
-def check(parameter: Tensor, dimension: int, x: Tensor) -> None:
-    """Whether a parameter of shape (1,) or (C,) belongs to a dimension of x.
-
-    Raises:
-        ValueError: it does not; the message has both shapes.
-    """
-    inside = -x.dim() <= dimension < x.dim()
-    if parameter.numel() != 1 and (
-        parameter.dim() != 1 or (x.shape[dimension] if inside else 1) != parameter.numel()
-    ):
-        raise ValueError(
-            f"a parameter of shape {list(parameter.shape)} does not fit dimension {dimension} "
-            f"of an input of shape {list(x.shape)}"
-        )
-
-
 def matrix(y: Tensor, tensors: Sequence[Tensor], channels: int, dimension: int) -> Matrix:
     """The matrix of a result and of what it is computed from.
 
@@ -80,7 +66,7 @@ def matrix(y: Tensor, tensors: Sequence[Tensor], channels: int, dimension: int) 
         rows, columns = y.numel() // apart, apart
         if apart < _FEW_COLUMNS:
             rows, columns, inner = y.numel() // (channels * apart), channels * apart, apart
-    found = [_rows(tensor, y) for tensor in tensors]
+    found = [rows_of(tensor, y) for tensor in tensors]
     if channels == 1:
         columns = min([columns, *(width for width, _ in found if width)])
         rows = y.numel() // columns
@@ -93,26 +79,6 @@ def matrix(y: Tensor, tensors: Sequence[Tensor], channels: int, dimension: int) 
         laid.append(tensor)
         pitches.append(pitch)
     return Matrix(laid, pitches, rows, columns, channels, inner)
-
-
-def _rows(tensor: Tensor, y: Tensor) -> tuple[int, int]:
-    """Length and distance of rows of contiguous elements in the order of y; (0, 0) if not so."""
-    if tensor.stride() == y.stride():
-        return y.numel(), y.numel()
-    if not y.is_contiguous():
-        return 0, 0
-    columns, k = 1, tensor.dim()
-    while k and (tensor.shape[k - 1] == 1 or tensor.stride(k - 1) == columns):
-        k -= 1
-        columns *= tensor.shape[k]
-    if not k:
-        return columns, columns
-    pitch = distance = tensor.stride(k - 1)
-    for d in range(k - 1, -1, -1):
-        if tensor.shape[d] != 1 and tensor.stride(d) != distance:
-            return 0, 0
-        distance *= tensor.shape[d]
-    return columns, pitch
 
 
 def width_of(matrix: Matrix, results: Sequence[Tensor]) -> int:

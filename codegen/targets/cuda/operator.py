@@ -26,6 +26,7 @@ from actsearch.codegen.targets.cpu.accuracy import Range, single_range
 from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
+from actsearch.codegen.targets.rows import check_dimension
 
 TYPES: Mapping[torch.dtype, str] = {
     torch.float32: "float",
@@ -78,7 +79,7 @@ class Kernel:
                     f"and {gate.dtype} of shape {list(gate.shape)}"
                 )
         for parameter, declared in zip(parameters, self.program.parameters, strict=True):
-            layout.check(parameter, declared.dimension, x)
+            check_dimension(parameter, x, declared.dimension)
         return x, inputs, parameters
 
     def channels(self, x: Tensor, parameters: Sequence[Tensor]) -> set[tuple[int, int]]:

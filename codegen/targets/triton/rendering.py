@@ -24,8 +24,17 @@ from actsearch.grammar.expression import Parameter
 
 _LIBRARY = "exp expm1 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc"
 _OURS = "sqrt cbrt log relu sign sinc j1 sigmoid softplus i0e i1e".split()
-_TEXT = resources.files(__package__).joinpath("support.py").read_text(encoding="utf-8")
-_SUPPORT = _TEXT.partition("# ---- elementary functions\n")[2]
+
+
+def _below(package: str, name: str, line: str) -> str:
+    """What stands below a line of a file of ours, which a generated file copies."""
+    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    return text.partition(f"# ---- {line}\n")[2].lstrip()
+
+
+_ROWS = _below("actsearch.codegen.targets", "rows.py", "rows")
+_TILES = _below("actsearch.codegen.targets.triton", "support.py", "elementary functions")
+_SUPPORT = f"\n{_ROWS}\n\n{_TILES}"
 
 
 def _call(name: str) -> Callable[..., str]:
@@ -299,7 +308,7 @@ def _run_backward({arguments}) -> {kind}:
     ) -> str:
         """The lines that lay tensors out and launch a kernel over them."""
         y = writes[0]
-        lines = [f"_fits({n}, x, {p.dimension})" for n, p in self._pairs()]
+        lines = [f"check_dimension({n}, x, {p.dimension})" for n, p in self._pairs()]
         lines.append(f"if {y}.numel() == 0:")
         lines += [f"    {line}" for line in empty]
         names = ", ".join(f"{n}_" for n in reads)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.library import wrap_triton
 from triton.language.extra import libdevice
 
+from actsearch.codegen.targets.rows import rows_of
+
 # ---- elementary functions
 
 _LARGEST = tl.constexpr(3.4028234663852886e38)
@@ -128,41 +130,9 @@ def _direct(x: Tensor) -> bool:
     return torch._C._functorch.peek_interpreter_stack() is None
 
 
-def _fits(parameter: Tensor, x: Tensor, dimension: int) -> None:
-    """Whether a parameter of shape (1,) or (C,) belongs to a dimension of x."""
-    inside = -x.dim() <= dimension < x.dim()
-    if parameter.numel() != 1 and (
-        parameter.dim() != 1 or (x.shape[dimension] if inside else 1) != parameter.numel()
-    ):
-        raise ValueError(
-            f"a parameter of shape {list(parameter.shape)} does not fit dimension {dimension} "
-            f"of an input of shape {list(x.shape)}"
-        )
-
-
 def _one_dimension(x: Tensor, parameters: list) -> bool:
     """Whether all per-channel parameters, given with their dimensions, belong to the same one."""
     return len({d % max(x.dim(), 1) for p, d in parameters if p.numel() > 1}) < 2
-
-
-def _pitch(t: Tensor, y: Tensor) -> tuple:
-    """Columns and distance of rows in memory, if t is rows of contiguous elements; else (0, 0)."""
-    if t.stride() == y.stride():
-        return t.numel(), t.numel()
-    if not y.is_contiguous():
-        return 0, 0
-    columns, k = 1, t.dim()
-    while k and (t.shape[k - 1] == 1 or t.stride(k - 1) == columns):
-        k -= 1
-        columns *= t.shape[k]
-    if not k:
-        return columns, columns
-    pitch = distance = t.stride(k - 1)
-    for d in range(k - 1, -1, -1):
-        if t.shape[d] != 1 and t.stride(d) != distance:
-            return 0, 0
-        distance *= t.shape[d]
-    return columns, pitch
 
 
 def _layout(y: Tensor, tensors: list, parameters: list) -> tuple:
@@ -183,12 +153,12 @@ def _layout(y: Tensor, tensors: list, parameters: list) -> tuple:
                 rows, columns, inner = y.numel() // (channels * inside), channels * inside, inside
     if channels == 1:
         for t in tensors:
-            found = _pitch(t, y)[0]
+            found = rows_of(t, y)[0]
             if 0 < found < columns:
                 rows, columns = y.numel() // found, found
     laid, pitches = [], []
     for t in tensors:
-        found, pitch = _pitch(t, y)
+        found, pitch = rows_of(t, y)
         if found == 0 or (found < y.numel() and (channels > 1 or found != columns)):
             t, found = torch.empty_like(y, dtype=t.dtype).copy_(t), y.numel()
         laid.append(t)
