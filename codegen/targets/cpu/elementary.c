@@ -427,7 +427,8 @@ INLINE float erf_near(float a) {
     return fma32(1.12837923f, a, fma32(q, s, -5.86729e-08f) * a);
 }
 INLINE float erfc_positive(float a, float low, int *lost) {
-    a = at_most_f32(a, 30.0f); /* it is 0 there */
+    low = a < 30.0f ? low : 0.0f; /* of an infinity it is NaN */
+    a = at_most_f32(a, 30.0f);    /* erfc is 0 there */
     float u = (a - 3.0f) / (a + 3.0f);
     float q = -0.00026988962781615555f;
     q = fma32(q, u, -0.0007789218798279762f);
