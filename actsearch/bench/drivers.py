@@ -1,9 +1,12 @@
-"""How many evaluations each driver needs to find a truly good function, on a table.
+"""How many evaluations each driver needs to find a truly good function, on a table or on purpose.
 
 A run reads one seed of the table for each function that it evaluates; what is true is the mean over
 all seeds. As in a study, a function that equals an evaluated one costs nothing, and rewards are
 told a window later. The floor is random search without replacement, for which the figures are
 exact: so many evaluations are needed in the median to draw one of the ten best.
+
+With --hidden the drivers look for a function that is written down, in a space of any size: the
+reward is 1/(1 + d) for the distance d to it, without noise.
 """
 
 from __future__ import annotations
@@ -16,16 +19,26 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actsearch.grammar.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from actsearch.drivers import Driver
+    from actsearch.grammar import Expression, SearchSpace
     from actsearch.tasks.tables import Table
 
 AT = (50, 100, 200, 400, 600)
 """Evaluations after which the simple regret is reported."""
 PATIENCE = 2000
 """Proposals in a row without a new evaluation after which a run is over."""
+POINTS = 64
+"""Quantiles of N(0, 1) at which distances to a hidden function are measured."""
+NEAR = 0.05
+"""The distance to a hidden function that counts as a hit."""
 BOOTSTRAP = 2000
 CONFIDENCE = 0.95
 
@@ -33,8 +46,11 @@ CONFIDENCE = 0.95
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `actsearch bench drivers` takes."""
     parser.add_argument("--table", default="mnist1d-swish-1", help="its name, or a *.json.xz")
-    parser.add_argument("--space", default="swish", help="the table's space (default: swish)")
-    parser.add_argument("--units", type=int, default=1)
+    parser.add_argument(
+        "--hidden", action="append", metavar="EXPR", help="to look for, instead of a table's best"
+    )
+    parser.add_argument("--space", default="swish", help="what is searched (default: swish)")
+    parser.add_argument("--units", type=int, help="default: 1 for a table, 2 for --hidden")
     parser.add_argument("--driver", action="append", metavar="NAME", help="may be repeated")
     parser.add_argument("--seeds", type=int, default=30, help="runs of each (default: 30)")
     parser.add_argument("--evaluations", type=int, default=600, metavar="N")
@@ -48,40 +64,71 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     Returns:
         case: the driver; ours: evaluations to the first hit, the median over the runs (None where
         fewer than half of them hit); low, high: its 95 % interval, by bootstrap; floor: the same
-        for random search, exactly; ratio: floor/ours; hits: share of runs that hit within the
-        budget, with its Wilson interval; regret N: mean over the runs, after N evaluations, of the
-        best true mean less that of the function with the highest reward so far, ± its standard
-        error, in percentage points; new: share of the proposals in the last quarter of the budget
-        that were evaluations; seconds: of a run.
+        for random search on a table, exactly; ratio: floor/ours; hits: share of runs that hit
+        within the budget, with its Wilson interval; regret N: mean over the runs, after N
+        evaluations, of the best true mean less that of the function with the highest reward so
+        far, in percentage points, or 100 times its distance to the hidden function, ± the standard
+        error; new: share of the proposals in the last quarter of the budget that were evaluations;
+        seconds: of a run. With several hidden functions the runs take turns.
+
+    Raises:
+        UsageError: the table is of another space.
     """
     from actsearch.drivers import DRIVERS, driver
     from actsearch.grammar import space
-    from actsearch.grammar.errors import UsageError
-    from actsearch.tasks.tables import table
 
     names = arguments.driver or [name for name in DRIVERS if name != "exhaustive"]
-    searched = space(arguments.space, arguments.units)
-    looked_up = table(arguments.table)
-    if searched.count() != len(looked_up.candidates):
-        raise UsageError(
-            f"table {looked_up.name!r} has {len(looked_up.candidates)} candidates, and the space "
-            f"{searched.count()}: say --space and --units"
-        )
-    problem = Problem(looked_up, arguments.top)
+    units = arguments.units or (2 if arguments.hidden else 1)
+    searched = space(arguments.space, units)
+    problems: list[Problem]
+    if arguments.hidden:
+        problems = [HiddenFunction(text, searched) for text in arguments.hidden]
+    else:
+        problems = [_tabulated(arguments.table, arguments.top, searched)]
     rows = []
     for name in names:
         start = time.perf_counter()
         runs = [
             play(
-                driver(name, searched, seed), problem, seed, arguments.evaluations, arguments.window
+                driver(name, searched, seed),
+                problems[seed % len(problems)],
+                seed,
+                arguments.evaluations,
+                arguments.window,
             )
             for seed in range(arguments.seeds)
         ]
-        rows.append(_row(name, runs, problem, arguments.evaluations, time.perf_counter() - start))
+        seconds = (time.perf_counter() - start) / len(runs)
+        floor = problems[0].floor()
+        rows.append(_row(name, runs, floor, arguments.evaluations) | {"seconds": round(seconds, 2)})
     return rows
 
 
-class Problem:
+class Problem(Protocol):
+    """What a run needs of a problem; functions have numbers."""
+
+    def number(self, index: int) -> int | None:
+        """Which function a candidate is; None where it is not worth an evaluation."""
+        ...
+
+    def reward(self, number: int, seed: int) -> float | None:
+        """What a run with this seed reads of a function; None where it failed."""
+        ...
+
+    def hit(self, number: int) -> bool:
+        """Whether it is one of those that are looked for."""
+        ...
+
+    def regret(self, number: int) -> float | None:
+        """How much better the best function truly is; None where this one fails."""
+        ...
+
+    def floor(self) -> int | None:
+        """Draws without replacement after which half of all random searches have hit, if known."""
+        ...
+
+
+class TabulatedBest:
     """A table with its true best functions.
 
     Args:
@@ -91,23 +138,92 @@ class Problem:
 
     def __init__(self, table: Table, top: int) -> None:
         self.table = table
-        self.means = [table.mean(number) for number in range(len(table))]
         self.targets = set(table.best(top))
-        self.best = max(mean for mean in self.means if mean is not None)
+        self._means = [table.mean(number) for number in range(len(table))]
+        self._best = max(mean for mean in self._means if mean is not None)
+
+    def number(self, index: int) -> int | None:
+        """The class of a candidate; None for those that a table leaves out."""
+        number = self.table.classes[index]
+        return None if number < 0 else number
 
     def reward(self, number: int, seed: int) -> float | None:
         """What a run reads of a class: one of the table's seeds, chosen by the run's."""
         rng = random.Random(f"{seed}/{number}")
         return self.table.metrics[number][rng.randrange(len(self.table.seeds))]
 
-    def floor(self, share: float = 0.5) -> int:
-        """Draws without replacement after which a target has been drawn with this probability."""
+    def hit(self, number: int) -> bool:
+        """Whether it is one of the best."""
+        return number in self.targets
+
+    def regret(self, number: int) -> float | None:
+        """The best mean over seeds, less that of a class; None where a seed of it failed."""
+        mean = self._means[number]
+        return None if mean is None else self._best - mean
+
+    def floor(self) -> int:
+        """Draws without replacement after which a target has been drawn with probability ½."""
         total, targets = len(self.table), len(self.targets)
         missed, draws = 1.0, 0
-        while missed > 1 - share:
+        while missed > 0.5:
             missed *= (total - targets - draws) / (total - draws)
             draws += 1
         return draws
+
+
+class HiddenFunction:
+    """A function to be found, by its distance: the root mean square for x ~ N(0, 1).
+
+    Args:
+        text: the function.
+        searched: the space, whose candidates are functions alike where their values agree.
+    """
+
+    def __init__(self, text: str, searched: SearchSpace) -> None:
+        import numpy as np
+        from scipy.special import ndtri
+
+        from actsearch.grammar import parse
+
+        self._space = searched
+        self._grid = ndtri((0.5 + np.arange(POINTS)) / POINTS)
+        self._target = self._values(parse(text))
+        self._numbers: dict[bytes, int] = {}
+        self._distances: list[float] = []
+
+    def number(self, index: int) -> int:
+        """One number for all candidates whose values agree in six digits."""
+        import numpy as np
+
+        values = self._values(self._space.expression(index))
+        key = values.astype(np.float32).round(6).tobytes()
+        if key not in self._numbers:
+            with np.errstate(all="ignore"):
+                self._distances.append(float(np.sqrt(np.mean((values - self._target) ** 2))))
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def reward(self, number: int, seed: int) -> float | None:
+        """1/(1 + distance)."""
+        distance = self._distances[number]
+        return 1 / (1 + distance) if math.isfinite(distance) else None
+
+    def hit(self, number: int) -> bool:
+        """Whether it is so near that one would take it for the target."""
+        return self._distances[number] <= NEAR
+
+    def regret(self, number: int) -> float | None:
+        """The distance."""
+        distance = self._distances[number]
+        return distance if math.isfinite(distance) else None
+
+    def floor(self) -> None:
+        """Not known."""
+
+    def _values(self, expression: Expression) -> NDArray[np.float64]:
+        from actsearch.grammar.evaluate import evaluate_numpy
+
+        values: NDArray[np.float64] = evaluate_numpy(expression, {"x": self._grid})
+        return values
 
 
 @dataclass(frozen=True)
@@ -134,45 +250,41 @@ def play(driver: Driver, problem: Problem, seed: int, evaluations: int, window: 
     regrets: list[float] = []
     new: list[bool] = []
     hit: int | None = None
-    leader, leading = -math.inf, -1
+    leader, regret = -math.inf, 1.0
     idle = 0
     while len(rewards) < evaluations and idle < PATIENCE:
         try:
             index = driver.ask()
         except SpaceExhausted:
             break
-        number = problem.table.classes[index]
-        fresh = number >= 0 and number not in rewards
+        number = problem.number(index)
+        fresh = number is not None and number not in rewards
         new.append(fresh)
         idle = 0 if fresh else idle + 1
-        if fresh:
-            rewards[number] = problem.reward(number, seed)
-            reward = rewards[number]
-            if hit is None and number in problem.targets:
+        if number is not None and fresh:
+            rewards[number] = reward = problem.reward(number, seed)
+            if hit is None and problem.hit(number):
                 hit = len(rewards)
-            if reward is not None and reward > leader and problem.means[number] is not None:
-                leader, leading = reward, number
-            true = problem.means[leading] if leading >= 0 else None
-            regrets.append(problem.best - (true or 0.0))
-        waiting.append((index, rewards.get(number) if number >= 0 else None))
+            if reward is not None and reward > leader:
+                true = problem.regret(number)
+                leader, regret = (leader, regret) if true is None else (reward, true)
+            regrets.append(regret)
+        waiting.append((index, None if number is None else rewards[number]))
         while len(waiting) >= window:
             driver.tell(*waiting.popleft())
     return Run(hit, regrets, new)
 
 
-def _row(
-    name: str, runs: Sequence[Run], problem: Problem, evaluations: int, seconds: float
-) -> dict[str, Any]:
+def _row(name: str, runs: Sequence[Run], floor: int | None, evaluations: int) -> dict[str, Any]:
     hits = [math.inf if run.hit is None else run.hit for run in runs]
     median = _median(hits)
     low, high = _bootstrap(hits)
-    floor = problem.floor()
     found = sum(run.hit is not None for run in runs)
     row: dict[str, Any] = {
         "case": name,
         "ours": _finite(median),
         "floor": floor,
-        "ratio": None if math.isinf(median) else round(floor / median, 2),
+        "ratio": None if floor is None or math.isinf(median) else round(floor / median, 2),
         "low": _finite(low),
         "high": _finite(high),
         "hits": f"{found}/{len(runs)}",
@@ -185,7 +297,6 @@ def _row(
             row[f"regret {count}"] = _mean_and_error(values)
     quarters = [share for run in runs if (share := _last_quarter(run, evaluations)) is not None]
     row["new"] = round(sum(quarters) / len(quarters), 3) if quarters else None
-    row["seconds"] = round(seconds / len(runs), 2)
     return row
 
 
@@ -236,3 +347,15 @@ def _mean_and_error(values: Sequence[float]) -> str:
 
 def _finite(value: float) -> float | None:
     return None if math.isinf(value) else value
+
+
+def _tabulated(name: str, top: int, searched: SearchSpace) -> TabulatedBest:
+    from actsearch.tasks.tables import table
+
+    looked_up = table(name)
+    if searched.count() != len(looked_up.candidates):
+        raise UsageError(
+            f"table {looked_up.name!r} has {len(looked_up.candidates)} candidates, and the space "
+            f"{searched.count()}: say --space and --units"
+        )
+    return TabulatedBest(looked_up, top)

@@ -38,9 +38,9 @@ class Surrogate(Driver):
             were what the model expects.
         pool: how many candidates of a large space are scored for a batch.
 
-    Candidates with equal values and slopes on the grid are one; those that are not finite there
-    come last. Rewards enter by their ranks, so that only their order matters. Nothing is proposed
-    twice.
+    Candidates with equal values, slopes and gradients of their parameters on the grid are one;
+    those that are not finite there come last. Rewards enter by their ranks, so that only their
+    order matters. Nothing is proposed twice.
     """
 
     name: ClassVar[str] = "surrogate"
@@ -232,7 +232,7 @@ class _Scale:
 def _stacked(some: list[Features]) -> list[Floats]:
     return [
         np.stack([getattr(found, name) for found in some])
-        for name in ("values", "slopes", "moments", "operators")
+        for name in ("values", "slopes", "freedom", "moments", "spectrum", "operators")
     ]
 
 

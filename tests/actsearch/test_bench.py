@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from actsearch.bench.drivers import Problem, _bootstrap, _median, _wilson, play
+from actsearch.bench.drivers import (
+    HiddenFunction,
+    TabulatedBest,
+    _bootstrap,
+    _median,
+    _wilson,
+    play,
+)
 from actsearch.cli import main
 from actsearch.drivers import driver
 from actsearch.grammar import SearchSpace
@@ -42,7 +49,7 @@ def made(tiny: SearchSpace) -> Table:
 
 def test_the_floor_is_the_median_of_random_search(made: Table) -> None:
     """By 20,000 simulated orders; random search itself comes to it, too."""
-    problem = Problem(made, 3)
+    problem = TabulatedBest(made, 3)
     rng = random.Random(1)
     firsts = []
     for _ in range(20_000):
@@ -55,7 +62,7 @@ def test_the_floor_is_the_median_of_random_search(made: Table) -> None:
 
 
 def test_a_run_counts_evaluations_and_not_proposals(tiny: SearchSpace, made: Table) -> None:
-    problem = Problem(made, 1)
+    problem = TabulatedBest(made, 1)
     run = play(driver("exhaustive", tiny), problem, 0, 100, 4)
     assert sum(run.new) == len(run.regrets) == 30
     assert [k for k, new in enumerate(run.new) if not new] == [1, 2]
@@ -66,11 +73,25 @@ def test_a_run_counts_evaluations_and_not_proposals(tiny: SearchSpace, made: Tab
 
 
 def test_a_run_reads_one_seed_a_query(made: Table) -> None:
-    problem = Problem(made, 1)
+    problem = TabulatedBest(made, 1)
     for number in range(len(made)):
         read = {problem.reward(number, seed) for seed in range(60)}
         assert read == set(made.metrics[number])
         assert problem.reward(number, 7) == problem.reward(number, 7)
+
+
+def test_a_hidden_function_is_found_once_under_all_its_names(tiny: SearchSpace) -> None:
+    problem = HiddenFunction("x*sin(x)", tiny)
+    run = play(driver("exhaustive", tiny), problem, 0, 100, 4)
+    names = [tiny[k] for k in range(tiny.count())]
+    first = names.index("mul(x, sin(x))")
+    assert run.hit == 1 + sum(run.new[:first])
+    assert run.regrets[-1] == 0.0
+    assert sum(run.new) == 18, "both are symmetric, and exp(x) is the larger of x, sin(x) and it"
+    wide = HiddenFunction("2*x", tiny)
+    number = wide.number(names.index("max(x, x)"))
+    assert wide.regret(number) == pytest.approx(1.0, abs=0.02), "the deviation of x ~ N(0, 1)"
+    assert wide.reward(number, 0) == pytest.approx(0.5, abs=0.01)
 
 
 def test_intervals() -> None:
@@ -98,6 +119,12 @@ def test_bench_drivers_prints_its_rows(
     assert main([*words, "--driver", "random"]) == 0
     assert capsys.readouterr().out.startswith("case")
     assert main(["bench", "drivers", "--table", str(tmp_path / "tiny.json.xz")]) == 2
+    words = ["bench", "drivers", "--hidden", "x*sin(x)", "--space", str(tmp_path / "tiny.lark")]
+    words += ["--units", "1", "--seeds", "2", "--evaluations", "20", "--driver", "random"]
+    assert main([*words, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["hits"] == "2/2"
+    assert row["floor"] is None
     assert main(["bench", "driver"]) == 2
     assert "did you mean 'drivers'" in capsys.readouterr().err
 
