@@ -166,12 +166,13 @@ def _settled(arguments: argparse.Namespace) -> tuple[Partition, dict[str, Any]]:
     found, result = settle_and_split(
         arguments.output,
         arguments.processes,
-        lambda done, total: note(f"settled {done} of {total} spans of classes"),
+        lambda done, total: note(f"settled {done} of {total} pieces of this stage"),
     )
     return found, {
         "last_step_proved": result.proved.total(),
         "last_step_proved_by": dict(result.proved.most_common()),
         "last_step_certified": result.certified,
+        "last_step_lemmas": result.lemmas,
         "unproved": len(result.open),
     }
 

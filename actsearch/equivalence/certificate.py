@@ -32,6 +32,7 @@ DIGITS = 30
 """Digits to which certified values agree, beyond those of the smallest number written in them."""
 MIN_POINTS = 16
 """Fewer points than these certify nothing."""
+EVERYWHERE: Mapping[str, int] = {}
 _MAX_RENAMINGS = 24
 _MAX_BITS = 1 << 14
 
@@ -249,26 +250,64 @@ def _decide(
 
 
 def compare(
-    a: Expression, b: Expression, deadline: Deadline | None = None, seed: int = 0
+    a: Expression,
+    b: Expression,
+    deadline: Deadline | None = None,
+    seed: int = 0,
+    within: Mapping[str, int] = EVERYWHERE,
+    fresh: Iterable[Values] = (),
 ) -> Decision:
-    """Ball arithmetic on both, names as they are: a certificate, a witness, or Unknown."""
+    """Ball arithmetic on both, names as they are: a certificate, a witness, or Unknown.
+
+    Args:
+        a: an expression.
+        b: another.
+        deadline: when to give up.
+        seed: another seed, other points.
+        within: signs of inputs and parameters; points with other signs are left out.
+        fresh: more points, which are compared first.
+    """
     deadline = deadline or Deadline()
     digits = DIGITS + _smallest_digits(a, b)
     agreed = 0
     gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
     parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
     names = ("x", *sorted(gates), *sorted(parameters))
-    for line in lines(names, seed):
-        for t in compared_points((a, b), line, seed):
-            if deadline.passed:
-                return Unknown(f"undecided after {deadline.seconds:g} s")
-            verdict = _at(a, b, line, t, digits)
-            if isinstance(verdict, Witness):
-                return verdict
-            agreed += verdict
+    for line, t in itertools.chain(
+        ((_through(values, names), Fraction(0)) for values in fresh),
+        _places(a, b, names, seed, within),
+    ):
+        if deadline.passed:
+            return Unknown(f"undecided after {deadline.seconds:g} s")
+        verdict = _at(a, b, line, t, digits)
+        if isinstance(verdict, Witness):
+            return verdict
+        agreed += verdict
     if agreed < MIN_POINTS:
         return Unknown(f"ball arithmetic could decide at {agreed} points only")
     return Certificate("certified", "ball arithmetic", (), agreed, digits)
+
+
+def _through(values: Values, names: tuple[str, ...]) -> Line:
+    """A line through a point, along the first name."""
+    start = tuple(values[name] for name in names)
+    return Line(names, start, tuple(Fraction(int(place == 0)) for place in range(len(names))))
+
+
+def _places(
+    a: Expression, b: Expression, names: tuple[str, ...], seed: int, within: Mapping[str, int]
+) -> Iterator[tuple[Line, Fraction]]:
+    """The points at which two expressions are compared, each as a line and a place on it."""
+    for line in lines(names, seed):
+        if any(
+            not slope and start * within.get(name, 0) < 0
+            for name, start, slope in zip(names, line.start, line.direction, strict=True)
+        ):
+            continue
+        for t in compared_points((a, b), line, seed):
+            values = line.at(t)
+            if all(values[name] * sign > 0 for name, sign in within.items() if name in values):
+                yield line, t
 
 
 @lru_cache(maxsize=10_000)
@@ -334,9 +373,7 @@ def values_at(a: Expression, b: Expression, values: Values, digits: int) -> tupl
 
 def differ_at(a: Expression, b: Expression, values: Values) -> bool:
     """Whether ball arithmetic tells two expressions apart at, and around, a point."""
-    names = tuple(values)
-    start = tuple(values[name] for name in names)
-    line = Line(names, start, tuple(Fraction(int(name == "x")) for name in names))
+    line = _through(values, tuple(values))
     digits = DIGITS + _smallest_digits(a, b)
     return isinstance(_at(a, b, line, Fraction(0), digits), Witness)
 

@@ -37,6 +37,7 @@ from actsearch.equivalence.polynomial import (
     total,
 )
 from actsearch.grammar.expression import Apply, Constant, Expression, Number, Parameter
+from actsearch.grammar.operators import Operator
 
 SIZE_OF_X = Parameter("|x|")
 SIZE_OF_BETA = Parameter("|beta|")
@@ -273,11 +274,12 @@ def _atom(atom: Expression) -> Interval:
     if known is None:
         if len(_atoms) > _MEMO_SIZE:
             _atoms.clear()
-        known = _atoms[atom] = _enclosed(atom)
+        known = _atoms[atom] = enclosed(atom)
     return known
 
 
-def _enclosed(atom: Expression) -> Interval:
+def enclosed(atom: Expression) -> Interval:
+    """The bounds of an atom on all cells, computed anew."""
     if atom is SIZE_OF_X:
         return _X_EDGES[:-1, None], _X_EDGES[1:, None]
     if atom is SIZE_OF_BETA:
@@ -306,19 +308,24 @@ def _enclosed(atom: Expression) -> Interval:
                 return power(enclosure(form_of(atom.arguments[0])), exponent)
             return ALL
         return enclosure(Form(form.terms))
-    low, high = (np.asarray(end, dtype=np.float64) for end in atom.operator.range)
     function = FUNCTIONS.get(name)
     if function is None:
-        return low.reshape(1, 1), high.reshape(1, 1)
+        return range_of(atom.operator)
     inner = enclosure(Form(form_of(atom.arguments[0]).terms))
     with np.errstate(all="ignore"):
         found = function(*inner)
-    return np.maximum(found[0], _bound(low, -1)), np.minimum(found[1], _bound(high, 1))
+    return meet(found, range_of(atom.operator))
+
+
+def range_of(operator: Operator) -> Interval:
+    """The bounds of an operator's values; an end that is no whole number is itself rounded."""
+    low, high = (np.full((1, 1), float(end)) for end in operator.range)
+    return _bound(low, -1), _bound(high, 1)
 
 
 def _bound(end: Floats, direction: int) -> Floats:
-    """An end of an operator's range; one that is no whole number is itself rounded."""
-    return end if float(end).is_integer() or np.isinf(end) else end + direction * 1e-12
+    whole = np.isinf(end) | (end == np.round(end))
+    return np.where(whole, end, end + direction * 1e-12)
 
 
 def _whole(atom: Apply) -> int | None:

@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from actsearch.equivalence import samples
 from actsearch.equivalence.enclosures import (
     LEAVES,
     branches,
@@ -50,6 +51,7 @@ _MAX_SPLITS = 4
 _MAX_TERMS = 12
 _MEMO_SIZE = 60_000
 _signs: dict[frozenset[tuple[Monomial, Fraction]], tuple[bool, bool]] = {}
+_positive: dict[frozenset[tuple[Monomial, Fraction]], bool] = {}
 _within: dict[Expression, bool] = {}
 
 
@@ -85,20 +87,31 @@ def sign(form: Form) -> tuple[bool, bool]:
     if known is None:
         if len(_signs) > _MEMO_SIZE:
             _signs.clear()
-        _signs[key] = False, False  # what is asked again on the way there stays open
-        try:
-            known = _sign(Form(form.terms), _MAX_SPLITS)
-        except TooLarge:
-            known = False, False
+        known = _signs[key] = False, False  # what is asked again on the way there stays open
+        if not all(samples.signs(form)):
+            try:
+                known = _sign(Form(form.terms), _MAX_SPLITS)
+            except TooLarge:
+                known = False, False
         _signs[key] = known
+        _signs[frozenset((m, -c) for m, c in form.terms.items())] = known[::-1]
     return known
 
 
 def positive(form: Form) -> bool:
     """Whether a form on a quadrant is proved to be > 0, by a bound away from 0."""
-    with np.errstate(all="ignore"):
-        low, _ = enclosure(Form(form.terms))
-    return bool((low > 0).all())
+    key = frozenset(form.terms.items())
+    known = _positive.get(key)
+    if known is None:
+        if len(_positive) > _MEMO_SIZE:
+            _positive.clear()
+        known = False
+        if not samples.signs(form)[1]:
+            with np.errstate(all="ignore"):
+                low, _ = enclosure(Form(form.terms))
+            known = bool((low > 0).all())
+        _positive[key] = known
+    return known
 
 
 def equal(a: Form, b: Form) -> bool:
@@ -107,6 +120,8 @@ def equal(a: Form, b: Form) -> bool:
     if not difference.terms:
         return True
     if not on_quadrant(difference) or not any(_absolute(product) for product in difference.terms):
+        return False
+    if any(samples.signs(difference)):
         return False
     with np.errstate(all="ignore"):
         low, high = enclosure(difference, 0)

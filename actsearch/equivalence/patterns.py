@@ -11,14 +11,17 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.grammar.expression import Expression
 
-Operand = tuple[int, int]
-"""A number that stands for a function, and the sign it is taken with."""
-Pattern = tuple[int, int, tuple[Operand, ...]]
-"""Number of a production, the sign of the whole, and the operands."""
+Codes = NDArray[np.int64]
+"""Numbers that stand for functions: twice that of a function, plus 1 for its negative."""
+_BITS = 28  # of an operand's number in a pattern's
+_WIDE = 1 << 62  # from here on the numbers of patterns with more than two operands
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,22 @@ class Change:
     order: tuple[int, ...]
     signs: tuple[int, ...]
 
-    def applied(self, sign: int, operands: Sequence[Operand]) -> tuple[int, tuple[Operand, ...]]:
-        """The changed sign and operands."""
-        changed = tuple(
-            (operands[place][0], operands[place][1] * own)
-            for place, own in zip(self.order, self.signs, strict=True)
+    def packed(self, operands: Sequence[Codes]) -> Codes:
+        """The changed sign and operands as one number for each row."""
+        result = np.full(len(operands[0]) if operands else 1, int(self.sign < 0), dtype=np.int64)
+        for place, own in zip(self.order, self.signs, strict=True):
+            result = (result << _BITS) | (operands[place] ^ int(own < 0))
+        return result
+
+    def then(self, other: Change) -> Change:
+        """This change, and another one after it."""
+        return Change(
+            self.sign * other.sign,
+            tuple(self.order[place] for place in other.order),
+            tuple(
+                self.signs[place] * own for place, own in zip(other.order, other.signs, strict=True)
+            ),
         )
-        return sign * self.sign, changed
 
 
 class Patterns:
@@ -54,6 +66,7 @@ class Patterns:
     def __init__(self, templates: Sequence[tuple[Expression, int]]) -> None:
         self._ways: list[tuple[int, Change]] = []
         self._symmetries: list[list[Change]] = []
+        self._wide: dict[tuple[int, ...], int] = {}
         known: list[tuple[Expression, int]] = []
         for template, count in templates:
             form = normal_form(template)
@@ -69,11 +82,20 @@ class Patterns:
                     [c for c in _changes(count) if _changed(template, c) is form]
                 )
 
-    def canonical(self, number: int, operands: Sequence[Operand]) -> Pattern:
-        """The pattern of a production over some operands: equal ones are equal functions."""
+    def codes(self, number: int, operands: Sequence[Codes]) -> Codes:
+        """Numbers of a production over rows of operands: those with equal ones are equal functions.
+
+        Args:
+            number: of the production.
+            operands: for each of its operands the numbers of functions and signs.
+        """
         base, change = self._ways[number]
-        sign, own = change.applied(1, operands)
-        return base, *min(symmetry.applied(sign, own) for symmetry in self._symmetries[base])
+        if len(operands) > 2:
+            rows = zip(*(column.tolist() for column in operands), strict=True)
+            found = [self._wide.setdefault((base, *row), len(self._wide)) for row in rows]
+            return np.array(found, dtype=np.int64) + _WIDE
+        ways = [change.then(symmetry).packed(operands) for symmetry in self._symmetries[base]]
+        return np.asarray(np.minimum.reduce(ways) * len(self._symmetries) + base)
 
 
 def _identity(count: int) -> Change:

@@ -7,17 +7,20 @@ all quadrants agree up to x = 0 and β = 0, sets without interior.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 
-from actsearch.equivalence import algebra, orderings
-from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence import algebra, orderings, samples
+from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, is_absolute
 from actsearch.equivalence.normal_form import form_of
 from actsearch.equivalence.polynomial import (
     Form,
     Monomial,
     TooLarge,
     maximal,
+    monomial_order,
+    order,
     to_expression,
 )
 from actsearch.equivalence.products import NOWHERE
@@ -76,15 +79,37 @@ def key_of(form: Form) -> Key:
     return frozenset(form.terms.items()), hidden
 
 
+def _bars(form: Form) -> set[Expression]:
+    return {atom for product in form.terms for atom, _ in product if is_absolute(atom)}
+
+
+def digest_of(key: Key | int) -> bytes:
+    """16 bytes that stand for a key, or a row without one, the same in every process."""
+    if isinstance(key, int):
+        parts = [f"row {key}"]
+    else:
+        terms, hidden = key
+        parts = sorted(repr((monomial_order(product), c)) for product, c in terms)
+        parts += sorted(repr(order(condition)) for condition in hidden)
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def comparable(a: Form, b: Form) -> bool:
+    """Whether two forms have the same domain, not empty, and no sample tells them apart."""
+    if NOWHERE in (a, b) or maximal(a.domain) != maximal(b.domain):
+        return False
+    return not samples.differ(a, b)
+
+
 def same(a: Form, b: Form) -> bool:
     """Whether two forms on a quadrant are proved to be one function: same domain, same values."""
-    if NOWHERE in (a, b) or maximal(a.domain) != maximal(b.domain):
+    if not comparable(a, b):
         return a is b
     try:
         if orderings.equal(a, b):
             return True
-        if len(a.terms) + len(b.terms) > _LARGEST_CLEARED:
-            return False
+        if len(a.terms) + len(b.terms) > _LARGEST_CLEARED or _bars(a) != _bars(b):
+            return False  # algebra opens no |·|
         return algebra.same(to_expression(Form(a.terms)), to_expression(Form(b.terms)))
     except TooLarge:
         return False

@@ -1,7 +1,8 @@
 """Every merge of a partition's last step settled: proved, certified, shown false, or left open.
 
-Classes are settled in spans that many processes can share, and that use few of the sub-terms each.
-What a span found is one line of a file: whoever starts again goes on after the last line.
+First proofs in bulk, a quadrant and a span of classes at a time (`row_proofs`); then the lemmas
+that the merges left need, each once (`lemmas`). What was found lies in a folder beside the
+partition, a file for each piece of work: whoever starts again goes on after the last one.
 """
 
 from __future__ import annotations
@@ -11,21 +12,37 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from actsearch.equivalence.audit import split_false
-from actsearch.equivalence.certificate import Certificate, Deadline, Witness, decide
 from actsearch.equivalence.congruence import Partition
+from actsearch.equivalence.lemmas import (
+    CERTIFIED,
+    FALSE,
+    Lemma,
+    Link,
+    open_links,
+    settled,
+    status,
+)
 from actsearch.equivalence.partition_files import load_partition, save_partition
-from actsearch.equivalence.row_proofs import groups_of, prove
+from actsearch.equivalence.quadrant_rows import QuadrantRows
+from actsearch.equivalence.quadrants import QUADRANTS
+from actsearch.equivalence.row_proofs import Labels, groups_of, labelled, proved
 
-SPAN = 4_000
-"""Classes that are settled at once."""
-_SECONDS = 20.0
+SPAN = 10_000
+"""Terms that are compared at once, or one class if that has more."""
+LEMMAS = 500
+"""Lemmas that are settled at once."""
 
 Pair = tuple[int, int]
+Progress = Callable[[int, int], object]
+Lemmas = dict[Lemma, Pair]
 
 
 @dataclass
@@ -37,12 +54,14 @@ class Settled:
         certified: merges that ball arithmetic certifies.
         false: merges with a witness: the first row of the class, and the one that differs from it.
         open: merges that neither holds.
+        lemmas: number of lemmas by which those without a proof were settled.
     """
 
     proved: Counter[str] = field(default_factory=Counter)
     certified: int = 0
     false: list[Pair] = field(default_factory=list)
     open: list[Pair] = field(default_factory=list)
+    lemmas: int = 0
 
     @property
     def merges(self) -> int:
@@ -55,132 +74,198 @@ class Settled:
         self.certified += other.certified
         self.false += other.false
         self.open += other.open
+        self.lemmas += other.lemmas
+
+    def _note(self, links: Sequence[Link], known: dict[Lemma, str]) -> None:
+        for link in links:
+            state = status(link, known)
+            if state == CERTIFIED:
+                self.certified += 1
+            else:
+                (self.false if state == FALSE else self.open).append((link.first, link.row))
 
 
-def settle_groups(found: Partition, groups: Sequence[Sequence[int]], seed: int = 0) -> Settled:
-    """Settle the merges of some groups of rows: proofs in bulk, then pair by pair.
+def settle_groups(found: Partition, groups: Sequence[Sequence[int]]) -> Settled:
+    """Settle the merges of some groups of rows.
 
     Args:
         found: the partition.
         groups: rows that lie in one class; the first of each is compared with the others.
-        seed: another seed, other points of the balls.
     """
-    in_bulk = prove(found, groups)
-    result = Settled(Counter(in_bulk.rules))
-    for first, *others in in_bulk.left:
-        for row in others:
-            pair = found.expression(first), found.expression(row)
-            decision = decide(*pair, ({},), Deadline(_SECONDS), seed)
-            if isinstance(decision, Witness):
-                result.false.append((first, row))
-            elif not isinstance(decision, Certificate):
-                result.open.append((first, row))
-            elif decision.kind == "proved":
-                result.proved[decision.method] += 1
-            else:
-                result.certified += 1
+    labels = [labelled(QuadrantRows(found, quadrant), groups) for quadrant in QUADRANTS]
+    result, links, lemmas = _with_proofs(groups, labels)
+    result._note(links, {lemma: settled(found, lemma, rows) for lemma, rows in lemmas.items()})
+    result.lemmas = len(lemmas)
     return result
+
+
+def _with_proofs(
+    groups: Sequence[Sequence[int]], labels: Sequence[Labels]
+) -> tuple[Settled, list[Link], Lemmas]:
+    """What is proved of some groups, the merges left, and the lemmas that these need."""
+    links: list[Link] = []
+    lemmas: Lemmas = {}
+    for link, needed in open_links(groups, labels):
+        links.append(link)
+        lemmas |= needed
+    return Settled(proved(groups, labels).rules), links, lemmas
 
 
 def spans(found: Partition) -> list[list[list[int]]]:
     """The classes with several rows, those with the same sub-terms side by side."""
     groups = sorted(groups_of(found), key=lambda rows: (rows[0] % len(found.big), rows[0]))
-    return [groups[start : start + SPAN] for start in range(0, len(groups), SPAN)]
+    cuts: list[list[list[int]]] = []
+    size = SPAN
+    for rows in groups:
+        if size + len(rows) > SPAN:
+            cuts.append([])
+            size = 0
+        cuts[-1].append(rows)
+        size += len(rows)
+    return cuts
 
 
 def settle(
     path: str | Path,
     processes: int = 1,
-    progress: Callable[[int, int], object] = lambda *_: None,
+    progress: Progress = lambda *_: None,
     limit: int | None = None,
 ) -> Settled:
     """Settle all merges of a saved partition; what was found before is read, not done again.
 
-    The lines go to a file beside the partition, with the ending `.settled.jsonl`.
-
     Args:
-        path: what `save_partition` wrote.
-        processes: that settle spans.
-        progress: called with the number of spans done, and of all.
-        limit: how many spans are settled at most, beyond those done before.
+        path: what `save_partition` wrote; the folder beside it has the ending `.settled`.
+        processes: that share the work.
+        progress: called with the number of pieces of work done, and of all (of one stage).
+        limit: how many spans of classes are settled, evenly spread, those done before included.
     """
-    log = _log(path)
-    done = dict(_lines(log))
+    folder = _folder(str(path))
+    folder.mkdir(parents=True, exist_ok=True)
     total = len(_spans(str(path)))
-    waiting = [number for number in range(total) if number not in done][:limit]
-    with log.open("a", encoding="utf8") as file:
-        if done:
-            file.write("\n")  # the last line may have been cut off
-        for number, result in _settled(str(path), waiting, processes):
-            done[number] = result
-            file.write(json.dumps(_data(number, result)) + "\n")
-            file.flush()
-            progress(len(done), total)
-    known = Settled()
-    for result in done.values():
-        known.add(result)
-    return known
+    count = total if limit is None else min(limit, total)
+    chosen = [place * total // count for place in range(count)]
+    units = [(quadrant, number) for quadrant in range(len(QUADRANTS)) for number in chosen]
+    waiting = [unit for unit in units if not _labels_file(folder, *unit).exists()]
+    _each(partial(_label_span, str(path)), waiting, len(units), processes, progress)
+    result, links, lemmas = Settled(), list[Link](), Lemmas()
+    for number in chosen:
+        labels = [_read_labels(_labels_file(folder, q, number)) for q in range(len(QUADRANTS))]
+        own, more, needed = _with_proofs(_spans(str(path))[number], labels)
+        result.add(own)
+        links += more
+        lemmas |= needed
+    known = _known(folder)
+    fresh = sorted(lemmas.keys() - known.keys())
+    pieces = [
+        [(lemma, lemmas[lemma]) for lemma in fresh[start : start + LEMMAS]]
+        for start in range(0, len(fresh), LEMMAS)
+    ]
+    _each(partial(_settle_lemmas, str(path)), pieces, len(pieces), processes, progress)
+    result._note(links, _known(folder))
+    result.lemmas = len(lemmas)
+    return result
 
 
 def settle_and_split(
-    path: str | Path,
-    processes: int = 1,
-    progress: Callable[[int, int], object] = lambda *_: None,
+    path: str | Path, processes: int = 1, progress: Progress = lambda *_: None
 ) -> tuple[Partition, Settled]:
     """Settle all merges of a saved partition, and take apart, in the file, those shown false.
 
     Returns:
         The partition, in which no merge is known to be false, and what is known of its merges.
     """
-    log = _log(path)
-    done = dict(_lines(log))
-    if _WHOLE in done:
-        return load_partition(path), done[_WHOLE]
+    whole = _folder(str(path)) / _WHOLE
+    if whole.exists():
+        return _loaded(str(path)), _from_data(json.loads(whole.read_text("utf8")))
     result = settle(path, processes, progress)
     found = load_partition(path)
     while result.false:
         false, result.false = result.false, []
         since = found.count
         split_false(found, false)
-        fresh = groups_of(found, range(since, found.count))
-        result.add(settle_groups(found, fresh))
+        result.add(settle_groups(found, groups_of(found, range(since, found.count))))
     save_partition(found, path)
-    log.write_text(json.dumps(_data(_WHOLE, result)) + "\n", "utf8")
+    for kept in (_loaded, _spans, _rows):
+        kept.cache_clear()
+    _folder(str(path)).mkdir(parents=True, exist_ok=True)
+    _write(_folder(str(path)) / _WHOLE, json.dumps(_data(result)))
     return found, result
 
 
-_WHOLE = -1  # in the place of a span's number: nothing is left to do
+# files
 
 
-def _log(path: str | Path) -> Path:
-    return Path(str(path) + ".settled.jsonl")
+_WHOLE = "whole.json"  # what is known when nothing is left to do
 
 
-def _lines(log: Path) -> Iterator[tuple[int, Settled]]:
-    for line in log.read_text("utf8").splitlines() if log.exists() else ():
-        try:
-            data = json.loads(line)
-        except ValueError:  # empty, or cut off while it was written
-            continue
-        yield (
-            data["span"],
-            Settled(
-                Counter(data["proved"]),
-                data["certified"],
-                [(a, b) for a, b in data["false"]],
-                [(a, b) for a, b in data["open"]],
-            ),
+def _folder(path: str) -> Path:
+    """Where the files of a partition lie; it has another one once classes were taken apart."""
+    return Path(f"{path}.settled") / str(_loaded(path).count)
+
+
+def _labels_file(folder: Path, quadrant: int, number: int) -> Path:
+    return folder / f"labels_{quadrant}_{number}.npz"
+
+
+def _write_labels(file: Path, labels: Labels) -> None:
+    digests = np.frombuffer(b"".join(labels.digests.values()), dtype=np.uint8).reshape(-1, 16)
+    part = file.with_suffix(".part.npz")
+    np.savez(
+        part,
+        places=labels.places.astype(np.int32),
+        rules=labels.rules.astype(np.int8),
+        heads=np.array(list(labels.digests), dtype=np.int64),
+        digests=digests,
+    )
+    part.replace(file)
+
+
+def _read_labels(file: Path) -> Labels:
+    with np.load(file, allow_pickle=False) as arrays:
+        heads, digests = arrays["heads"].tolist(), arrays["digests"]
+        return Labels(
+            arrays["places"].astype(np.int64),
+            arrays["rules"].astype(np.int64),
+            {head: digest.tobytes() for head, digest in zip(heads, digests, strict=True)},
         )
 
 
-def _data(number: int, result: Settled) -> dict[str, object]:
+def _known(folder: Path) -> dict[Lemma, str]:
+    """The lemmas settled before."""
+    known: dict[Lemma, str] = {}
+    for file in folder.glob("lemmas_*.json"):
+        for quadrant, first, second, state in json.loads(file.read_text("utf8")):
+            known[quadrant, bytes.fromhex(first), bytes.fromhex(second)] = state
+    return known
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(text, "utf8")
+    part.replace(file)
+
+
+def _data(result: Settled) -> dict[str, Any]:
     return {
-        "span": number,
         "proved": dict(result.proved),
         "certified": result.certified,
         "false": result.false,
         "open": result.open,
+        "lemmas": result.lemmas,
     }
+
+
+def _from_data(data: dict[str, Any]) -> Settled:
+    return Settled(
+        Counter(data["proved"]),
+        data["certified"],
+        [(a, b) for a, b in data["false"]],
+        [(a, b) for a, b in data["open"]],
+        data["lemmas"],
+    )
+
+
+# pieces of work
 
 
 @cache
@@ -193,16 +278,42 @@ def _spans(path: str) -> list[list[list[int]]]:
     return spans(_loaded(path))
 
 
-def _settle_span(path: str, number: int) -> Settled:
-    return settle_groups(_loaded(path), _spans(path)[number])
+@lru_cache(maxsize=1)
+def _rows(path: str, quadrant: int) -> QuadrantRows:
+    return QuadrantRows(_loaded(path), QUADRANTS[quadrant])
 
 
-def _settled(path: str, waiting: Sequence[int], processes: int) -> Iterator[tuple[int, Settled]]:
+def _label_span(path: str, unit: tuple[int, int]) -> None:
+    quadrant, number = unit
+    labels = labelled(_rows(path, quadrant), _spans(path)[number])
+    _write_labels(_labels_file(_folder(path), quadrant, number), labels)
+
+
+def _settle_lemmas(path: str, piece: Sequence[tuple[Lemma, Pair]]) -> None:
+    rows = [
+        (quadrant, first.hex(), second.hex(), settled(_loaded(path), (quadrant, first, second), at))
+        for (quadrant, first, second), at in piece
+    ]
+    name = "_".join(map(str, rows[0][:3]))
+    _write(_folder(path) / f"lemmas_{name}.json", json.dumps(rows))
+
+
+def _each(
+    work: Callable[[Any], None],
+    pieces: Sequence[Any],
+    total: int,
+    processes: int,
+    progress: Progress,
+) -> None:
+    """Do pieces of work, in processes that each take the next one."""
+    for done, _ in enumerate(_done(work, pieces, processes), total - len(pieces) + 1):
+        progress(done, total)
+
+
+def _done(work: Callable[[Any], None], pieces: Sequence[Any], processes: int) -> Iterator[None]:
     if processes == 1:
-        for number in waiting:
-            yield number, _settle_span(path, number)
+        yield from map(work, pieces)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_settle_span, path, number): number for number in waiting}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        for future in as_completed([pool.submit(work, piece) for piece in pieces]):
+            yield future.result()

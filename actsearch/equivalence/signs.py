@@ -5,13 +5,14 @@ Every answer True is a proof; False only says that none was found.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from fractions import Fraction
 
 from actsearch.equivalence import enclosures, orderings
 from actsearch.equivalence.balls import ball_value, is_value, precision
-from actsearch.equivalence.polynomial import Form, Monomial, to_expression
+from actsearch.equivalence.polynomial import Form, Monomial, TooLarge, to_expression
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
 
 POSITIVE = frozenset({"exp", "cosh", "sigmoid", "softplus", "erfc", "i0e"})
@@ -20,11 +21,14 @@ ANALYTIC = frozenset(
     "erf erfc".split()
 )
 """Operators that are analytic on the whole line."""
+ANALYTIC_ABOVE_ZERO = frozenset({"sqrt", "cbrt", "log", "abs"})
 ODD_RISING = frozenset({"sinh", "tanh", "asinh", "atan", "erf"})
 """Positive where their argument is."""
 _MARGIN = Fraction(1, 10**12)  # the table's irrational bounds are floats
 _MEMO_SIZE = 50_000
+_MAX_BARS = 4
 _analytic: dict[Expression, bool] = {}
+_nonzero: dict[frozenset[tuple[Monomial, Fraction]], bool] = {}
 
 
 def _form(node: Expression) -> Form:
@@ -177,6 +181,16 @@ def _interval(product: Monomial) -> tuple[float, float]:
 
 def nonzero_almost_everywhere(form: Form) -> bool:
     """Proved: the form vanishes on no open set inside its domain."""
+    key = frozenset(form.terms.items())
+    known = _nonzero.get(key)
+    if known is None:
+        if len(_nonzero) > _MEMO_SIZE:
+            _nonzero.clear()
+        known = _nonzero[key] = _nonzero_form(form)
+    return known
+
+
+def _nonzero_form(form: Form) -> bool:
     if not form.terms:
         return False
     if form.constant is not None or positive(form) or positive(form.scaled(Fraction(-1))):
@@ -184,6 +198,36 @@ def nonzero_almost_everywhere(form: Form) -> bool:
     single = form.single
     if single is not None:
         return all(_atom_nonzero(atom) for atom, _ in single[0])
+    expression = to_expression(Form(form.terms))
+    if _is_analytic(form):
+        return _somewhere_nonzero(expression)
+    return orderings.on_quadrant(form) and all(map(_piece_nonzero, _pieces(expression)))
+
+
+def _pieces(expression: Expression) -> Iterator[Expression]:
+    """What an expression is where each |s| of it is s, or −s: one of these on a part of any set.
+
+    An expression without |·|, or with too many, is its only piece.
+    """
+    bars = [node for node in expression.postorder() if enclosures.is_absolute(node)]
+    if len(bars) > _MAX_BARS:
+        bars = []
+    for chosen in itertools.product((1, -1), repeat=len(bars)):
+        opened: dict[Expression, Expression] = {}
+        for node, side in zip(bars, chosen, strict=True):  # innermost first
+            inner = node.arguments[0].substitute(opened)
+            opened[node] = inner if side > 0 else -inner
+        yield expression.substitute(opened)
+
+
+def _piece_nonzero(piece: Expression) -> bool:
+    """Whether a piece vanishes on no open set: it is analytic on the quadrant and not zero."""
+    try:
+        form = _form(piece)
+    except TooLarge:
+        return False
+    if form.single is not None:
+        return all(_atom_nonzero(atom) for atom, _ in form.single[0])
     return _is_analytic(form) and _somewhere_nonzero(to_expression(Form(form.terms)))
 
 
@@ -211,7 +255,7 @@ def _is_analytic(form: Form) -> bool:
 
 
 def is_analytic(expression: Expression) -> bool:
-    """Proved real-analytic in its inputs and parameters on the whole space.
+    """Proved real-analytic in its inputs and parameters on the whole space, or quadrant.
 
     By the identity theorem such a function is zero everywhere or on no open set.
     """
@@ -232,6 +276,8 @@ def is_analytic(expression: Expression) -> bool:
         elif node.operator.name == "div":
             below = node.arguments[1]
             _analytic[node] = isinstance(below, Number | Constant | Apply) and atom_positive(below)
+        elif node.operator.name in ANALYTIC_ABOVE_ZERO:
+            _analytic[node] = positive(_form(node.arguments[0]))
         else:
             _analytic[node] = node.operator.name in ANALYTIC
     return _analytic[expression]

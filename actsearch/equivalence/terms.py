@@ -42,6 +42,8 @@ LARGEST_CERTIFIED = 20_000
 """Terms of a table whose links are certified at once; those of larger ones wait for the audit."""
 PENDING = Certificate("unproved", "floats")
 """Of a link that agrees at every point looked at, and that is still to be certified."""
+PARAMETER = Parameter(SHARED_NAME)
+"""The one parameter that all holes are."""
 NOTHING: Mapping[int, int] = {}
 _CHUNK = 4096
 _FINE = 2048
@@ -77,6 +79,7 @@ class TermBuilder:
         self._fine_memo: dict[Expression, Floats] = {}
         self.tables: dict[Place, TermTable] = {}
         self._templates: dict[int, Expression] = {}
+        self._varying: dict[tuple[Place, int], bool] = {}
 
     @cached_property
     def leaves(self) -> dict[str, Floats]:
@@ -91,6 +94,18 @@ class TermBuilder:
             tokens = [s if isinstance(s, str) else next(names) for s in production.symbols]
             known = _plain(with_holes(parse(render(tokens)), "shared"))
             self._templates[production.number] = known
+        return known
+
+    def varies(self, place: Place, number: int) -> bool:
+        """Whether the parameter occurs in a class of sub-terms, as it is first written."""
+        known = self._varying.get((place, number))
+        if known is None:
+            shape, children = self.table(place).firsts[number]
+            own = self.table(place).shapes[shape]
+            known = PARAMETER in self.template(own.production).parameters or any(
+                self.varies(below, child) for below, child in zip(own.places, children, strict=True)
+            )
+            self._varying[place, number] = known
         return known
 
     def shapes(self, place: Place) -> tuple[Shape, ...]:

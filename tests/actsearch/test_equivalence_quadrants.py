@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from flint import arb
 
+from actsearch.equivalence import samples
 from actsearch.equivalence.balls import UNDEFINED, ball_value, is_value, precision
+from actsearch.equivalence.cells import LARGER, SMALLER, Cells
 from actsearch.equivalence.certificate import Certificate, decide
 from actsearch.equivalence.congruence import Partition, partition
-from actsearch.equivalence.quadrants import proves_equal
+from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, enclosed
+from actsearch.equivalence.normal_form import form_of
+from actsearch.equivalence.polynomial import Form
+from actsearch.equivalence.quadrant_rows import QuadrantRows
+from actsearch.equivalence.quadrants import QUADRANTS, proves_equal
 from actsearch.equivalence.row_proofs import RULES, groups_of, prove
+from actsearch.equivalence.signs import nonzero_almost_everywhere
 from actsearch.grammar import parse
+from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.search_space import SearchSpace
 
 EQUAL = [
@@ -117,6 +127,87 @@ def test_what_is_proved_has_equal_values(found: Partition) -> None:
                     assert (first is UNDEFINED) == (ball is UNDEFINED)
                     if is_value(first) and is_value(ball):
                         assert first.overlaps(ball)  # type: ignore[attr-defined]
+
+
+PLACES = ("3e-19", "3e-9", "3/7", "29/16", "11", "3e6", "7e9")
+
+
+@pytest.mark.parametrize("quadrant", QUADRANTS)
+def test_bounds_of_classes_and_their_orders_hold(
+    found: Partition, quadrant: tuple[int, int]
+) -> None:
+    big, small = found.big.place, (found.big.place[0], 0)
+    table = found.builder.table(big)
+    chosen = range(0, len(table), 7)
+    cells = Cells(found.builder, quadrant)
+    bounds = cells.bounds(big, chosen)
+    orders = cells.orders(small, big, chosen)
+    others = [found.builder.form_of(found.builder.table(small), n) for n in range(len(orders))]
+    assert (orders > 0).mean() > 0.2
+    edges = [enclosed(leaf)[0].reshape(-1) for leaf in (SIZE_OF_X, SIZE_OF_BETA)]
+    with precision(256):
+        for sizes in itertools.product(map(Fraction, PLACES), map(Fraction, PLACES[2:5])):
+            at = {name: s * v for name, s, v in zip(("x", "beta"), quadrant, sizes, strict=True)}
+            place = tuple(
+                int(np.searchsorted(edge, float(size), side="right")) - 1
+                for edge, size in zip(edges, sizes, strict=True)
+            )
+            seconds = [ball_value(found.builder.form_of(table, number), at) for number in chosen]
+            for row, ball in enumerate(seconds):
+                for ends, size in ((bounds.value, 1), (bounds.slope, sizes[0])):
+                    low, high = (
+                        np.broadcast_to(end, (len(chosen), 79, 17))[(row, *place)] for end in ends
+                    )
+                    if is_value(ball):
+                        share = ball / (arb(size.numerator) / arb(size.denominator))
+                        assert not share < low
+                        assert not share > high
+            for number, other in enumerate(others):
+                first = ball_value(other, at)
+                for row, ball in enumerate(seconds):
+                    if is_value(first) and is_value(ball):
+                        assert not (orders[number, row] & LARGER and first < ball)
+                        assert not (orders[number, row] & SMALLER and first > ball)
+
+
+@pytest.mark.parametrize("quadrant", QUADRANTS[:3])
+def test_rows_that_are_equal_on_every_cell_have_equal_values(
+    found: Partition, quadrant: tuple[int, int]
+) -> None:
+    rows = QuadrantRows(found, quadrant)
+    groups = groups_of(found)[::11]
+    pairs = [(group[0], row) for group in groups for row in group[1:4]]
+    pairs += [(a[0], b[0]) for a, b in itertools.pairwise(groups)]
+    equal = [pair for pair in pairs if rows.equal_on_cells(*pair)]
+    assert 20 < len(equal) < len(pairs)
+    with precision(256):
+        for sizes in (("3/11", "5/13"), ("9/8", "1/40"), ("31/12", "77/13")):
+            at = {
+                name: sign * Fraction(size)
+                for name, sign, size in zip(("x", "beta"), quadrant, sizes, strict=True)
+            }
+            for pair in equal:
+                first, second = (ball_value(found.expression(row), at) for row in pair)
+                if is_value(first) and is_value(second):
+                    assert first.overlaps(second)
+
+
+def on_quadrant(text: str) -> Form:
+    return form_of(parse(text).substitute({Input("x"): SIZE_OF_X, Parameter("beta"): SIZE_OF_BETA}))
+
+
+def test_what_vanishes_on_no_open_set() -> None:
+    for text in ("abs(x - cos(x)) - x + eps", "min(beta, atan(x)) - x/2", "sqrt(x) - log(x + 1)"):
+        assert nonzero_almost_everywhere(on_quadrant(text))
+    for text in ("abs(x - 1) - x + 1", "min(beta, x) - beta", "max(x, cos(beta)) - abs(x)"):
+        assert not nonzero_almost_everywhere(on_quadrant(text))
+
+
+def test_samples_refute_what_balls_refute() -> None:
+    assert samples.signs(on_quadrant("x - sin(x)")) == (True, False)
+    assert samples.signs(on_quadrant("x - 1")) == (True, True)
+    assert samples.differ(on_quadrant("max(x, beta)"), on_quadrant("x"))
+    assert not samples.differ(on_quadrant("cosh(x)**2 - 1"), on_quadrant("sinh(x)**2"))
 
 
 def test_groups_are_the_classes_with_several_rows(found: Partition) -> None:

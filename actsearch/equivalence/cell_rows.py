@@ -1,0 +1,113 @@
+"""What sub-terms and rows are on each cell of a quadrant: a maximum is one of its operands on most.
+
+max(s, a) and max(s, b) are equal where a and b are, and where both are ≤ s. So two rows are equal
+on a quadrant if on each cell they come down to the same production over the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actsearch.equivalence.batches import placeholder
+from actsearch.equivalence.cells import LARGER, SMALLER, Cells
+from actsearch.equivalence.congruence import Partition
+from actsearch.equivalence.term_tables import Place, Shape
+from actsearch.grammar.expression import Apply, Expression
+
+WHOLE = {"max": (LARGER, SMALLER), "min": (SMALLER, LARGER)}
+"""Which order makes the first operand, and which the second, the value of the operator."""
+_MEMO_SIZE = 4_000
+
+Numbers = NDArray[np.int64]
+
+
+def chooses(template: Expression) -> bool:
+    """Whether a production is the larger, or the smaller, of its two operands."""
+    return (
+        isinstance(template, Apply)
+        and template.operator.name in WHOLE
+        and template.arguments == (placeholder(0), placeholder(1))
+    )
+
+
+class CellRows:
+    """Numbers of the functions that sub-terms and rows are on each cell of a quadrant.
+
+    Args:
+        found: the partition.
+        cells: bounds on the quadrant.
+        function: the number of a class's function on the whole quadrant.
+    """
+
+    def __init__(
+        self, found: Partition, cells: Cells, function: Callable[[Place, int], int]
+    ) -> None:
+        self._found = found
+        self._cells = cells
+        self._function = function
+        self._local: dict[tuple[object, ...], int] = {}
+        self._known: dict[tuple[Place, int], Numbers] = {}
+
+    def equal(self, first: int, second: int) -> bool:
+        """Whether two rows have the same values on each cell, wherever both are defined."""
+        return bool(np.all(self._of_row(first) == self._of_row(second)))
+
+    def _of_row(self, row: int) -> Numbers:
+        shape, children = self._found.term(row)
+        return self._made(self._found.shapes[shape], children)
+
+    def _of_class(self, place: Place, number: int) -> Numbers:
+        known = self._known.get((place, number))
+        if known is None:
+            if len(self._known) > _MEMO_SIZE:
+                self._known.clear()
+            whole = self._function(place, number)
+            shape, children = self._found.builder.table(place).firsts[number]
+            own = self._found.builder.table(place).shapes[shape]
+            known = self._made(own, children, whole)
+            self._known[place, number] = known
+        return known
+
+    def _made(self, shape: Shape, children: Sequence[int], whole: int | None = None) -> Numbers:
+        """The function of a production over some classes on each cell.
+
+        Args:
+            shape: the production.
+            children: the classes.
+            whole: its number on the quadrant, which counts where no operand is another function.
+        """
+        template = self._found.builder.template(shape.production)
+        if template is placeholder(0):
+            return self._of_class(shape.places[0], children[0])
+        parts = [self._of_class(p, c) for p, c in zip(shape.places, children, strict=True)]
+        if not parts:
+            assert whole is not None
+            return np.full((1, 1), whole)
+        parts = list(np.broadcast_arrays(*parts))
+        plain = [self._function(p, c) for p, c in zip(shape.places, children, strict=True)]
+        columns, inverse = np.unique(
+            np.stack([part.reshape(-1) for part in parts]), axis=1, return_inverse=True
+        )
+        numbers = np.array(
+            [
+                whole if whole is not None and column == plain else self._number(template, column)
+                for column in columns.T.tolist()
+            ]
+        )
+        found = numbers[inverse.reshape(-1)].reshape(parts[0].shape)
+        if chooses(template):
+            assert isinstance(template, Apply)
+            bounds = [
+                self._cells.bounds(p, [c]) for p, c in zip(shape.places, children, strict=True)
+            ]
+            orders = self._cells.order(*bounds)
+            own, other = WHOLE[template.operator.name]
+            found = np.where(orders & own, parts[0], np.where(orders & other, parts[1], found))
+        return found
+
+    def _number(self, template: Expression, operands: Sequence[int]) -> int:
+        """The number of a production over functions: negative, those of the quadrant are not."""
+        return self._local.setdefault((template, *operands), -1 - len(self._local))

@@ -1,0 +1,216 @@
+"""The rows of a partition on one quadrant: patterns over functions of sub-terms, and forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actsearch.equivalence.batches import placeholder
+from actsearch.equivalence.cell_rows import WHOLE, CellRows, chooses
+from actsearch.equivalence.cells import Cells
+from actsearch.equivalence.congruence import Partition
+from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence.normal_form import apply_form, form_of
+from actsearch.equivalence.patterns import Patterns
+from actsearch.equivalence.polynomial import Form, TooLarge, atom_form
+from actsearch.equivalence.products import NOWHERE, nowhere
+from actsearch.equivalence.quadrants import key_of
+from actsearch.equivalence.term_tables import Place
+from actsearch.equivalence.terms import PARAMETER
+from actsearch.grammar.expression import Apply, Expression, Input
+
+HARD = TooLarge, RecursionError
+"""What is raised where a row has no form of moderate size."""
+_X = Input("x")
+_LARGEST_FORM = 60
+
+Ints = NDArray[Any]
+
+
+class QuadrantRows:
+    """Patterns and forms of the rows of a partition on one quadrant.
+
+    Args:
+        found: the partition.
+        quadrant: signs of x and β.
+    """
+
+    def __init__(self, found: Partition, quadrant: tuple[int, int]) -> None:
+        self._found = found
+        self._repeats = quadrant[1] < 0
+        self._leaves: dict[Expression, Form] = {
+            _X: atom_form(SIZE_OF_X).scaled(Fraction(quadrant[0])),
+            PARAMETER: atom_form(SIZE_OF_BETA).scaled(Fraction(quadrant[1])),
+        }
+        self._cells = Cells(found.builder, quadrant)
+        self._on_cells = CellRows(found, self._cells, lambda *term: self._operand(*term)[0])
+        self._forms: dict[tuple[Place, int], Form] = {}
+        self._operands: dict[tuple[Place, int], tuple[int, bool]] = {}
+        self._numbers: dict[object, int] = {}
+        self._orders: dict[tuple[Place, int], NDArray[np.int8]] = {}
+        self._templates = [found.builder.template(shape.production) for shape in found.shapes]
+        self._patterns = Patterns(
+            [(t, len(s.sizes)) for t, s in zip(self._templates, found.shapes, strict=True)]
+        )
+
+    def tells(self, rows: Sequence[int]) -> bool:
+        """Whether some rows are to be compared here: without β they are on the quadrant before."""
+        return not self._repeats or any(map(self._varies, rows))
+
+    def _varies(self, row: int) -> bool:
+        shape, children = self._found.term(row)
+        places = self._found.shapes[shape].places
+        return PARAMETER in self._templates[shape].parameters or any(
+            self._found.builder.varies(p, c) for p, c in zip(places, children, strict=True)
+        )
+
+    def form_of_class(self, place: Place, number: int) -> Form:
+        """The form of a class of sub-terms.
+
+        Raises:
+            TooLarge: it has none of moderate size.
+        """
+        known = self._forms.get((place, number))
+        if known is None:
+            table = self._found.builder.table(place)
+            shape, children = table.firsts[number]
+            own = table.shapes[shape]
+            inner = [self.form_of_class(p, c) for p, c in zip(own.places, children, strict=True)]
+            template = self._found.builder.template(own.production)
+            known = self._forms[place, number] = self._applied(template, inner)
+        return known
+
+    def form(self, row: int) -> Form:
+        """The form of a term of the last step.
+
+        Raises:
+            TooLarge: it has none of moderate size.
+        """
+        shape, children = self._found.term(row)
+        places = self._found.shapes[shape].places
+        inner = [self.form_of_class(p, c) for p, c in zip(places, children, strict=True)]
+        whole = self._whole(shape, children)
+        if whole is not None:
+            return nowhere(inner[whole].on(inner[1 - whole].domain))
+        return self._applied(self._templates[shape], inner)
+
+    def equal_on_cells(self, first: int, second: int) -> bool:
+        """Whether two rows are proved to have the same values on each cell (`cell_rows`)."""
+        return self._on_cells.equal(first, second)
+
+    def codes(self, rows: Ints) -> Ints:
+        """Numbers of the rows' patterns: rows with equal ones are equal functions.
+
+        Where one operand of a maximum is the larger one on the quadrant, and the other one is
+        defined there, the pattern is that of the operand.
+        """
+        found = self._found
+        codes = np.empty(len(rows), dtype=np.int64)
+        if not len(rows):
+            return codes
+        self._compare(rows)
+        numbers, chosen = np.divmod(rows, len(found.big))
+        order = np.argsort(numbers, kind="stable")
+        for where in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            arm = found.arms[int(numbers[where[0]])]
+            places = found.shapes[arm.shape].places
+            columns = []
+            for place, other in zip(places, arm.others, strict=True):
+                own = chosen[where].tolist() if other is None else [other] * len(where)
+                columns.append([self._operand(place, number) for number in own])
+            operands = [np.array([code for code, _ in column]) for column in columns]
+            codes[where] = self._patterns.codes(arm.shape, operands)
+            if self._compared(arm.shape):
+                for at, row in zip(where.tolist(), rows[where].tolist(), strict=True):
+                    self._resolve(codes, at, arm.shape, row)
+        return codes
+
+    def _resolve(self, codes: Ints, at: int, shape: int, row: int) -> None:
+        """Put in the operand's own code where a row is one of its operands."""
+        _, children = self._found.term(row)
+        whole = self._whole(shape, children)
+        if whole is None:
+            return
+        places = self._found.shapes[shape].places
+        own, other = (self._operand(places[k], children[k]) for k in (whole, 1 - whole))
+        if other[1]:
+            codes[at] = -1 - own[0]
+
+    def _compared(self, shape: int) -> bool:
+        return chooses(self._templates[shape])
+
+    def _whole(self, shape: int, children: Sequence[int]) -> int | None:
+        """The operand that a maximum or minimum is on the whole quadrant, where that is proved."""
+        if not self._compared(shape):
+            return None
+        places = self._found.shapes[shape].places
+        free = places.index(self._found.big.place)
+        known = self._orders.get((places[1 - free], children[free]))
+        if known is None:
+            return None
+        template = self._templates[shape]
+        assert isinstance(template, Apply)
+        order = int(known[children[1 - free]])  # of the other operand and the free one
+        own, other = WHOLE[template.operator.name]
+        if order & own:
+            return 1 - free
+        return free if order & other else None
+
+    def _compare(self, rows: Ints) -> None:
+        """Find the orders that the rows' maxima and minima ask for, all at once."""
+        found = self._found
+        numbers, chosen = np.divmod(rows, len(found.big))
+        asked: dict[Place, list[Ints]] = {}
+        for number in np.unique(numbers):
+            shape = found.arms[int(number)].shape
+            if self._compared(shape):
+                places = found.shapes[shape].places
+                other = places[1 - places.index(found.big.place)]
+                asked.setdefault(other, []).append(chosen[numbers == number])
+        for place, parts in asked.items():
+            fresh = [
+                n
+                for n in np.unique(np.concatenate(parts)).tolist()
+                if (place, n) not in self._orders
+            ]
+            orders = self._cells.orders(place, found.big.place, fresh)
+            self._orders.update(((place, n), orders[:, at]) for at, n in enumerate(fresh))
+
+    def _operand(self, place: Place, number: int) -> tuple[int, bool]:
+        """Twice the number of a class's function on the quadrant, up to its sign, plus 1 if that is
+        −1; and whether the function is defined on all of the quadrant.
+        """
+        known = self._operands.get((place, number))
+        if known is None:
+            mirrored, total = False, False
+            found: tuple[object, ...] = (place, number)  # of a class without a form
+            try:
+                form = self.form_of_class(place, number)
+                mirrored = form is not NOWHERE and form.leading() < 0
+                total = not form.domain
+                found = key_of(form.scaled(Fraction(-1)) if mirrored else form)
+            except HARD:
+                pass
+            own = self._numbers.setdefault(found, len(self._numbers))
+            known = self._operands[place, number] = 2 * own + mirrored, total
+        return known
+
+    def _applied(self, template: Expression, inner: Sequence[Form]) -> Form:
+        known: dict[Expression, Form] = {placeholder(n): form for n, form in enumerate(inner)}
+        known |= self._leaves
+
+        def visit(node: Expression, parts: tuple[Form, ...]) -> Form:
+            if node in known:
+                return known[node]
+            if isinstance(node, Apply):
+                return apply_form(node.operator.name, *parts)
+            return form_of(node)
+
+        found = template.fold(visit)
+        if len(found.terms) > _LARGEST_FORM:
+            raise TooLarge
+        return found
