@@ -5,6 +5,7 @@
     acts.parse("x*sigmoid(beta*x)")          the expression, interned
     acts.gradient("x*sigmoid(beta*x)")       {"x": …, "beta": …}
     acts.compile("x*sigmoid(beta*x)")        a torch.nn.Module
+    acts.compile_population([…])             one module that applies K of them to K slices
     acts.search("swish", trials=200)         a finished Study
 
 Names are imported when they are first used: `import actsearch` loads neither torch nor sympy.
@@ -26,6 +27,7 @@ _PUBLIC = {
     "certificate": "actsearch.codegen",
     "compile": "actsearch.codegen",
     "compile_all": "actsearch.codegen",
+    "compile_population": "actsearch.codegen",
     "deduplicate": "actsearch.equivalence",
     "equivalent": "actsearch.equivalence",
     "export": "actsearch.codegen",
@@ -52,6 +54,7 @@ __all__ = [
     "certificate",
     "compile",
     "compile_all",
+    "compile_population",
     "deduplicate",
     "equivalent",
     "export",
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
         certificate,
         compile,
         compile_all,
+        compile_population,
         export,
         gradient,
         parameter_groups,

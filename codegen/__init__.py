@@ -16,12 +16,15 @@ from actsearch.codegen.targets import TARGETS, UnknownTarget
 if TYPE_CHECKING:
     from actsearch.codegen.certificates import certificate
     from actsearch.codegen.module import Activation, compile, compile_all, parameter_groups, prepare
+    from actsearch.codegen.population import Population, compile_population
 
 _NEEDS_TORCH = {
     "Activation": "module",
+    "Population": "population",
     "certificate": "certificates",
     "compile": "module",
     "compile_all": "module",
+    "compile_population": "population",
     "parameter_groups": "module",
     "prepare": "module",
 }
@@ -29,11 +32,13 @@ _NEEDS_TORCH = {
 __all__ = [
     "TARGETS",
     "Activation",
+    "Population",
     "Program",
     "UnknownTarget",
     "certificate",
     "compile",
     "compile_all",
+    "compile_population",
     "export",
     "gradient",
     "parameter_groups",

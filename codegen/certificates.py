@@ -22,7 +22,8 @@ from actsearch.grammar.language import as_expression
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
 }
-DIGITS = 60
+DIGITS = 110
+MORE_DIGITS = 300  # where the formula itself may cancel that many
 _DENSITY = 6  # points an octave
 _GROUP = 16  # neighbours computed together: a target may treat a whole block by its hardest number
 _OTHER = 1.5  # the second input of a gated activation, while the first takes every size
@@ -98,7 +99,7 @@ def certificate(
     precision: str = PRECISIONS[0],
     dtype: str = "float32",
 ) -> Certificate:
-    """Measure an activation's code against the formula and its derivatives in 60 digits.
+    """Measure an activation's code against the formula and its derivatives in 110 digits.
 
     Inputs are numbers of every size and both signs, about six of them for each power of 2, exactly
     as the type holds them; parameters have their initial values. A gated activation is measured
@@ -130,6 +131,9 @@ def certificate(
             known = {"x"} | {i.name for i in formula.inputs} | {p.name for p in formula.parameters}
             given = {k: v for k, v in (values | inputs).items() if k in known}
             exact = evaluate(formula, given, backend="mpmath", digits=DIGITS)
+            doubtful = _doubtful(found[name], exact, dtype)
+            again = {k: v[doubtful] if isinstance(v, np.ndarray) else v for k, v in given.items()}
+            exact[doubtful] = evaluate(formula, again, backend="mpmath", digits=MORE_DIGITS)
             parts[name].append((point, found[name], exact))
     errors = tuple(_error(name, measured, dtype) for name, measured in parts.items())
     return Certificate(str(parsed), module.backend, precision, dtype, errors)
@@ -174,6 +178,14 @@ def _computed(module: Any, inputs: Mapping[str, Array], dtype: torch.dtype) -> d
         for name, tensor in zip(found, [value.detach(), *slopes], strict=True):
             found[name].append(tensor.double().numpy())
     return {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def _doubtful(found: Array, exact: Array, dtype: str) -> Array:
+    """Where code and formula differ so much that the digits of the formula may be too few."""
+    nearest = exact.astype(np.float64)
+    with np.errstate(all="ignore"):
+        near = np.abs(found - nearest) <= 2 * torch.finfo(DTYPES[dtype]).eps * np.abs(nearest)
+    return np.asarray(~near)
 
 
 def _error(name: str, measured: list[tuple[Array, Array, Array]], dtype: str) -> Error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 
+from actsearch.codegen.polynomials import quotient_rule
 from actsearch.codegen.rewriting import Rules
 from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter, call
 from actsearch.grammar.language import as_expression, parse_template
@@ -27,6 +28,7 @@ CLEAN = Rules(
     "a - a -> 0",
     "a + -b -> a - b",
     "a - -b -> a + b",
+    "a + k -> a - (-k)",
     "a + k*b -> a - (-k)*b",
     "a - k*b -> a + (-k)*b",
     # signs
@@ -45,7 +47,7 @@ CLEAN = Rules(
     "a*(n*b) => n*(a*b)",
     "(n*a)*b => n*(a*b)",
     "a*(1/b) -> a/b",
-    "a*(n/b) -> n*(a/b)",
+    "a*(n/u) -> n*(a/u)",
     "where(a, n, b)*c -> where(a, n*c, b*c)",
     "where(a, b, n)*c -> where(a, b*c, n*c)",
     "where(a, where(b, c, d), f)*g -> where(a, where(b, c, d)*g, f*g)",
@@ -130,6 +132,10 @@ def _tangent(node: Apply, tangents: list[Expression]) -> Expression:
     """The derivative of one operator, given those of its operands."""
     bound = dict(zip(_WITH_TANGENTS[:3], node.arguments, strict=False))
     if node.operator.name in _TANGENTS:
+        if node.operator.name == "div" and ZERO not in tangents:
+            over_square = quotient_rule(CLEAN, *node.arguments, *tangents)
+            if over_square is not None:
+                return over_square
         bound |= dict(zip(_WITH_TANGENTS[3:], tangents, strict=False))
         return CLEAN.instantiate(_TANGENTS[node.operator.name], bound)
     total: Expression = ZERO

@@ -9,6 +9,10 @@ forms, and the one that leaves the fewest bad points is kept:
     f(x)      f(max(x, -T)), f(min(x, T))    (a function that is constant in floats beyond T)
     a*b       where(a == 0, 0, a*b)          (a factor that vanishes faster than the other grows)
 
+Where the terms of a sum cancel, the form of `ACCURATE` is kept that has the most digits right, on
+the average, as in Herbie (Panchekha et al., "Automatically improving accuracy for floating point
+expressions", 2015).
+
 There is no list of functions here: what was measured decides, and a program that needs no repair
 gets none.
 """
@@ -32,11 +36,17 @@ from actsearch.grammar.operators import COMPARISONS, CONSTANTS
 Array = NDArray[Any]
 
 LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 FORMS = Rules(
     # another order: x*x overflows where x*exp(-x) does not
     "a*b*c -> a*(b*c)",
     "a*b/c -> a*(b/c)",
     "a/b*c -> a*(c/b)",
+    # infinities of opposite signs
+    "a*b + a*c -> a*(b + c)",
+    "a*b - a*c -> a*(b - c)",
+    "a - a*b -> a*(1 - b)",
+    "a - a/b -> a*(1 - 1/b)",
     # an exponential that overflows where its product with another factor does not
     "exp(a)*b -> exp(a/2)*b*exp(a/2)",
     "exp(a)/b -> exp(a/2)/b*exp(a/2)",
@@ -49,15 +59,49 @@ FORMS = Rules(
 )
 """Forms of a product or a quotient that are tried where it loses values."""
 
+ACCURATE = Rules(
+    # conjugates: (r + a)*(r - a) = b**2 for r = hypot(b, a), = b for r = sqrt(b + a**2)
+    "a + hypot(b, a) -> where(a < 0, b*(b/(hypot(b, a) - a)), a + hypot(b, a))",
+    "hypot(b, a) - a -> where(a > 0, b*(b/(hypot(b, a) + a)), hypot(b, a) - a)",
+    "1 + a/hypot(b, a) -> where(a < 0, b/(hypot(b, a) - a)*(b/hypot(b, a)), 1 + a/hypot(b, a))",
+    "1 - a/hypot(b, a) -> where(a > 0, b/(hypot(b, a) + a)*(b/hypot(b, a)), 1 - a/hypot(b, a))",
+    "a/hypot(b, a) - 1 -> where(a > 0, -b/(hypot(b, a) + a)*(b/hypot(b, a)), a/hypot(b, a) - 1)",
+    "a + sqrt(b + a**2) -> where(a < 0, b/(sqrt(b + a**2) - a), a + sqrt(b + a**2))",
+    "sqrt(b + a**2) - a -> where(a > 0, b/(sqrt(b + a**2) + a), sqrt(b + a**2) - a)",
+    "1 + a/sqrt(b + a**2)"
+    " -> where(a < 0, b/(sqrt(b + a**2) - a)/sqrt(b + a**2), 1 + a/sqrt(b + a**2))",
+    "1 - a/sqrt(b + a**2)"
+    " -> where(a > 0, b/(sqrt(b + a**2) + a)/sqrt(b + a**2), 1 - a/sqrt(b + a**2))",
+    "a/sqrt(b + a**2) - 1"
+    " -> where(a > 0, -b/(sqrt(b + a**2) + a)/sqrt(b + a**2), a/sqrt(b + a**2) - 1)",
+    "sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))",
+    # the entropy of a logistic variable, which is even
+    "a*sigmoid(a) - softplus(a) -> -(abs(a)*sigmoid(-abs(a)) + softplus(-abs(a)))",
+    "b*sigmoid(a*b)/a - softplus(a*b)/a/a"
+    " -> -(abs(a*b)*sigmoid(-abs(a*b)) + softplus(-abs(a*b)))/a/a",
+    # differences of nearly equal values
+    "exp(a) - exp(b) -> exp(b)*expm1(a - b)",
+    "cosh(a) - 1 -> 2*sinh(a/2)**2",
+    "1 - cosh(a) -> -2*sinh(a/2)**2",
+    "cos(a) - 1 -> -2*sin(a/2)**2",
+    "1 - cos(a) -> 2*sin(a/2)**2",
+    "sigmoid(a) - 0.5 -> tanh(a/2)/2",
+    "0.5 - sigmoid(a) -> -tanh(a/2)/2",
+)
+"""Forms of a sum or a difference that are tried where its terms cancel."""
+
 _THRESHOLDS = (LARGEST, 2.0**60, 2.0**30, 2.0**20, 1024.0, 80.0, 40.0, 16.0)
 _GATES = (-1.5, 0.5)  # what one input is while the other one runs along a ray
-_FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
+_FACTORS = (1.0, -1.0, 0.4375, 0.0)  # of the parameters' initial values
 _ROUNDS = 4
 _LARGEST_FORM = 200  # nodes; an operation over more of them is left as it is
 _LARGEST_PROGRAM = 2_000  # nodes; a larger one is not measured at all
 _BUDGET = 20_000  # nodes that the repairs of one expression may look at
 _SETTLED = 8  # points that must agree for a value to count as the limit
+_GROWS = 2.0**_SETTLED  # times, over those points, what grows to infinity
 _NEGLIGIBLE = 1e-30
+_BITS = 24  # of a float32
+_BETTER = 0.5  # bits fewer that a form must lose
 
 
 def guard(expressions: Sequence[Expression]) -> list[Expression]:
@@ -68,7 +112,10 @@ def guard(expressions: Sequence[Expression]) -> list[Expression]:
         return list(expressions)
     trial = _Trial(leaves)
     with np.errstate(all="ignore"):
-        return [_guarded(trial, expression) for expression in expressions]
+        return [
+            _with_limits(trial, _guarded(trial, _accurate(trial, expression)))
+            for expression in expressions
+        ]
 
 
 @lru_cache(maxsize=1)
@@ -115,6 +162,19 @@ class _Trial:
             for leaf in self.leaves
         }
 
+    @cached_property
+    def vanishing(self) -> Array:
+        """On which rays the parameters are 0."""
+        ours = [leaf for leaf in self.leaves if isinstance(leaf, Parameter)]
+        zero = [self.points[leaf][:, 0] == 0 for leaf in ours]
+        return np.asarray(np.any([np.zeros(self.shape[0], bool), *zero], axis=0))
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Rays and points on each."""
+        shape: tuple[int, ...] = next(iter(self.points.values())).shape
+        return shape
+
     def value(self, root: Expression, single: bool) -> Array:
         """An expression at the probe points, in simulated float32 or in float64."""
         known = self.single if single else self.exact
@@ -144,10 +204,10 @@ class _Trial:
 
     def expected(self, root: Expression) -> Array:
         """The values that float32 should have, nan where nothing is known."""
-        shape = next(iter(self.points.values())).shape
-        values = np.broadcast_to(self.value(root, single=False), shape).copy()
+        values = np.broadcast_to(self.value(root, single=False), self.shape).copy()
         for row in values:
             _continue(row)
+        values[self.vanishing, -1] = np.nan  # 0 times infinity
         values[np.abs(values) > LARGEST] *= np.inf
         return values
 
@@ -158,11 +218,25 @@ class _Trial:
         return np.asarray(missing | (np.isinf(expected) & np.isnan(values)))
 
     def wrong(self, node: Expression, expected: Array) -> Array:
-        """Where float32 has a value that is not even roughly right."""
-        values = self.value(node, single=True)
-        error = np.abs(values - expected)
-        far = np.isfinite(expected) & (error > 0.1 * np.abs(expected) + _NEGLIGIBLE)
-        return np.asarray(far | (np.isinf(expected) & (values != expected)))
+        """Where float32, or float64, has a value that is not even roughly right."""
+        found = np.zeros(self.shape, bool)
+        for single in (True, False):
+            values = np.array(np.broadcast_to(self.value(node, single), self.shape))
+            values[np.abs(values) > LARGEST] *= np.inf
+            error = np.abs(values - expected)
+            found |= np.isfinite(expected) & (error > 0.1 * np.abs(expected) + _NEGLIGIBLE)
+            found |= np.isinf(expected) & (values != expected) & ~np.isnan(values)
+        return found
+
+    def bits_lost(self, node: Expression, reference: Expression) -> float:
+        """How many bits float32 gets wrong, on the average, where the reference is normal."""
+        exact = np.broadcast_to(self.value(reference, single=False), self.shape)
+        counts = (np.abs(exact) > _SMALLEST) & (np.abs(exact) <= LARGEST)
+        if not counts.any():
+            return 0.0
+        error = np.abs(self.value(node, single=True) - exact) / np.abs(exact)
+        error = np.where(np.isnan(error), 1.0, np.minimum(error, 1.0))[counts]
+        return float(np.log2(1 + error * 2.0**_BITS).mean())
 
 
 def _continue(row: Array) -> None:
@@ -182,6 +256,20 @@ def _continue(row: Array) -> None:
         row[first:] = last[-1]
     elif growing and sizes[-1] > LARGEST:
         row[first:] = np.sign(last[-1]) * np.inf
+
+
+def _accurate(trial: _Trial, root: Expression) -> Expression:
+    """An expression, with the sums in other forms whose terms cancel."""
+
+    def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
+        best = node.with_arguments(arguments)
+        for form in ACCURATE.results(best, CLEAN):
+            lost = trial.bits_lost(form, form) + _BETTER
+            if lost < min(trial.bits_lost(best, form), trial.bits_lost(best, best) + _BETTER):
+                best = form
+        return best
+
+    return root.fold(visit)
 
 
 def _guarded(trial: _Trial, root: Expression) -> Expression:
@@ -206,6 +294,49 @@ def _guarded(trial: _Trial, root: Expression) -> Expression:
     return root.fold(visit)
 
 
+def _with_limits(trial: _Trial, root: Expression) -> Expression:
+    """An expression, with its limit where an input is infinite and it has another value there."""
+    exact = np.broadcast_to(trial.value(root, single=False), trial.shape)
+    found = np.broadcast_to(trial.value(root, single=True), trial.shape)[:, -1]
+    limits = np.array([_limit(row[:-1]) for row in exact])
+    weights = [leaf for leaf in root.parameters if leaf.name.startswith("∂")]
+    for leaf in root.inputs:
+        for sign, compare in ((1, "gt"), (-1, "lt")):
+            here = (trial.points[leaf][:, -1] == sign * np.inf) & ~trial.vanishing
+            limit = limits[here][0]
+            if np.all(found[here] == np.float32(limit)) or np.any(limits[here] != limit):
+                continue
+            if limit and len(weights) > 1:
+                continue  # of a sum of products
+            end: Expression = Number(float(limit)) if np.isfinite(limit) else leaf
+            end = -end if np.isinf(limit) and np.sign(limit) != sign else end
+            end = CLEAN.build("mul", end, weights[0]) if limit and weights else end
+            beyond = call(compare, leaf, Number(sign * LARGEST))
+            root = call("where", beyond, end, root)
+    return root
+
+
+def _limit(values: Array) -> float:
+    """What values at ever larger x converge to: a constant, 0 or infinity; nan if nothing shows."""
+    known = values
+    if np.isnan(values[-1]):  # what overflowed, but not what left the domain
+        known = values[: len(values) - int(np.argmin(np.isnan(values[::-1])))]
+        if not np.abs(known[-1]) > LARGEST:
+            return float("nan")
+    last = known[-_SETTLED:]
+    sizes = np.abs(last)
+    if len(last) < _SETTLED:
+        return float("nan")
+    if np.all(last == last[-1]):
+        return float(last[-1])
+    if np.all(sizes[1:] < sizes[:-1]) and sizes[-1] < sizes[0] / _GROWS:
+        return 0.0
+    grows = np.all(sizes[1:] > sizes[:-1]) and sizes[-1] > sizes[0] * _GROWS
+    if grows and np.all(np.sign(last) == np.sign(last[0])):
+        return float(np.sign(last[0]) * np.inf)
+    return float("nan")
+
+
 def _best_form(trial: _Trial, node: Expression, expected: Array, where: Array) -> Expression:
     """The operation, put into forms that lose fewer and fewer values, until none is lost."""
     if node.size > _LARGEST_FORM:
@@ -218,7 +349,7 @@ def _best_form(trial: _Trial, node: Expression, expected: Array, where: Array) -
         for form in _forms(trial, node, was_lost & where):
             trial.spent += form.size
             wrong = trial.wrong(form, expected)
-            if (wrong & ~was_wrong & ~was_lost).any():
+            if (wrong & ~was_wrong).any():
                 continue
             new_score = int(trial.lost(form, expected).sum()), int(wrong.sum())
             if new_score < score and new_score[0] < int(was_lost.sum()):
@@ -251,10 +382,13 @@ def _clamped(
     for leaf in node.inputs:
         values = trial.points[leaf][where]
         low, high = bool((values <= -threshold).any()), bool((values >= threshold).any())
-        held: Expression = leaf
-        if low:
-            held = call("max", held, Number(-threshold))
-        if high:
-            held = call("min", held, Number(threshold))
-        if held is not leaf:
-            yield node.substitute({leaf: held, held: held})
+        for below, above in ((low, high), (low, False), (False, high)):
+            held: Expression = leaf
+            if below:
+                held = call("max", held, Number(-threshold))
+            if above:
+                held = call("min", held, Number(threshold))
+            if held is not leaf:
+                yield node.substitute({leaf: held, held: held})
+            if not (low and high):
+                break  # one end fails

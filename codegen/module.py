@@ -14,6 +14,7 @@ from actsearch.codegen.sources import retain
 from actsearch.codegen.targets import (
     PRECISIONS,
     BuildError,
+    Target,
     best_target,
     build_best,
     check_precision,
@@ -23,6 +24,10 @@ from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import reserved_names
 from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import as_expression
+
+Built = tuple[Target, Callable[..., Any]]
+Direct = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Sequence[Tensor]]]
+"""x -> the value, and (gradient for the value, x) -> gradients for x and the parameters."""
 
 
 class Activation(nn.Module):
@@ -95,7 +100,7 @@ class Activation(nn.Module):
             row = target(self.chosen)
             self._function = row.build(compiled, self.precision)
         self.backend = row.name
-        self._elsewhere: dict[str, Callable[..., Any]] = {}
+        self._elsewhere: dict[str, Built] = {}
         retain(self._function, self)
 
     def reset_parameters(self) -> None:
@@ -106,33 +111,33 @@ class Activation(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """The activation of every element."""
-        function = self._function if x.is_cpu else self._on(x.device.type)
-        parameters = [getattr(self, name) for name in self._names]
-        if self._gated:
-            if gate is None:
-                x, gate = _halves(x, self.split_dimension)
-            return function(x, gate, *parameters)  # type: ignore[no-any-return]
-        if gate is not None:
-            raise TypeError(f"{self.expression} takes one tensor; a gate was given")
-        return function(x, *parameters)  # type: ignore[no-any-return]
+        function = self._function if x.is_cpu else self._on(x.device.type)[1]
+        if not self._gated:
+            if gate is not None:
+                raise TypeError(f"{self.expression} takes one tensor; a gate was given")
+            return function(x, *self._values())  # type: ignore[no-any-return]
+        if gate is None:
+            x, gate = halves(x, self.split_dimension)
+        return function(x, gate, *self._values())  # type: ignore[no-any-return]
 
-    def _on(self, device: str) -> Callable[..., Any]:
-        """The function for tensors of another device; chosen anew where the user left it open."""
+    def _values(self) -> list[Tensor]:
+        """The parameters, in the order of the expression's."""
+        return [getattr(self, name) for name in self._names]
+
+    def _on(self, device: str) -> Built:
+        """Target and function for tensors of a device; chosen anew where the user left it open."""
         row = target(self.backend)
         if row.computes_on(device):
-            return self._function
+            return row, self._function
         if self.chosen != "auto":
             raise ValueError(f"the backend {row.name!r} does not compute on {device}")
         if device not in self._elsewhere:
-            self._elsewhere[device] = build_best(program(self.expression), self.precision, device)[
-                1
-            ]
-            retain(self._elsewhere[device], self)
+            built = build_best(program(self.expression), self.precision, device)
+            self._elsewhere[device] = built
+            retain(built[1], self)
         return self._elsewhere[device]
 
-    def direct(
-        self, device: torch.device | str = "cpu"
-    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Sequence[Tensor]]] | None:
+    def direct(self, device: torch.device | str = "cpu") -> Direct | None:
         """The module without autograd's bookkeeping, for training loops that keep their own.
 
         Args:
@@ -143,20 +148,10 @@ class Activation(nn.Module):
             the value, x) -> gradients for x and for each parameter, in order. A gated activation
             halves x. None where the backend has only autograd.
         """
-        function = self._on(torch.device(device).type)
-        gradients = getattr(function, "gradients", None)
-        if gradients is None:
-            return None
-        parameters = [getattr(self, name) for name in self._names]
-        dimension = self.split_dimension
-
-        def of_halves(dy: Tensor, x: Tensor) -> Sequence[Tensor]:
-            first, second, *others = gradients(dy, *_halves(x, dimension), *parameters)
-            return torch.cat((first, second), dimension), *others
-
-        if self._gated:
-            return lambda x: function(*_halves(x, dimension), *parameters), of_halves
-        return lambda x: function(x, *parameters), lambda dy, x: gradients(dy, x, *parameters)
+        function = self._on(torch.device(device).type)[1]
+        return without_autograd(
+            function, self._values(), self.split_dimension if self._gated else None
+        )
 
     def extra_repr(self) -> str:
         parts = [str(self.expression)]
@@ -247,9 +242,9 @@ def prepare(
         UnknownTarget: there is no such backend.
     """
     row = best_target(device) if backend == "auto" else target(backend)
-    programs = [program(as_expression(expression)) for expression in expressions]
+    parsed = [as_expression(expression) for expression in expressions]
     with contextlib.suppress(BuildError):  # `compile` says so, or falls back
-        row.prepare(programs, check_precision(precision))
+        row.prepare(map(program, parsed), check_precision(precision))
 
 
 def parameter_groups(
@@ -287,11 +282,36 @@ def _attributes(expression: Expression) -> dict[str, Parameter]:
     return {unused(parameter.name, taken): parameter for parameter in expression.parameters}
 
 
-def _halves(x: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
-    if not -x.dim() <= dimension < x.dim() or x.shape[dimension] % 2:
-        raise ValueError(f"cannot halve shape {list(x.shape)} along dimension {dimension}")
-    first, second = x.chunk(2, dimension)
+def halves(x: Tensor, dimension: int, outer: int = 0) -> tuple[Tensor, Tensor]:
+    """The two halves of a tensor along a dimension, not counting so many outer ones."""
+    sizes = x.shape[outer:]
+    if not -len(sizes) <= dimension < len(sizes) or sizes[dimension] % 2:
+        raise ValueError(f"cannot halve shape {list(sizes)} along dimension {dimension}")
+    first, second = x.chunk(2, outer + dimension % len(sizes))
     return first, second
+
+
+def without_autograd(
+    function: Callable[..., Any], parameters: Sequence[Tensor], split: int | None, outer: int = 0
+) -> Direct | None:
+    """What `direct` returns.
+
+    Args:
+        function: of the inputs and the parameters; it has `gradients` unless it needs autograd.
+        parameters: to call it with.
+        split, outer: how a single tensor is halved; None where there is one input.
+    """
+    gradients = getattr(function, "gradients", None)
+    if gradients is None:
+        return None
+    if split is None:
+        return lambda x: function(x, *parameters), lambda dy, x: gradients(dy, x, *parameters)
+
+    def of_halves(dy: Tensor, x: Tensor) -> Sequence[Tensor]:
+        first, second, *others = gradients(dy, *halves(x, split, outer), *parameters)
+        return torch.cat((first, second), outer + split % (x.dim() - outer)), *others
+
+    return lambda x: function(*halves(x, split, outer), *parameters), of_halves
 
 
 _RESERVED = reserved_names() | set(dir(Activation))

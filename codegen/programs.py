@@ -13,6 +13,7 @@ element; a target sums it over the elements that share the parameter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -23,7 +24,7 @@ from actsearch.codegen.stable import stabilise
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
 from actsearch.grammar.language import as_expression
-from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS
+from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS, OPERATORS
 
 DY = Parameter("∂y")
 """The gradient of the loss for y; no user can write this name."""
@@ -91,6 +92,23 @@ class Routine:
                 place[node] = known[name, operands]
         return tuple(steps), tuple(place[result] for result in self.expressions)
 
+    @cached_property
+    def is_total(self) -> bool:
+        """Whether signs show that rounding leads no step out of its domain, as to x/0 or log(0)."""
+        lowest: dict[Operand, float] = {}  # lower bounds of the steps
+        for place, step in enumerate(self.steps):
+            bounds = [
+                operand if isinstance(operand, float) else lowest.get(operand, -math.inf)
+                for operand in step.operands
+            ]
+            partial = step.operands[-1 if step.operator == "div" else 0]
+            if OPERATORS[step.operator].domain and isinstance(partial, Earlier):
+                bound = lowest[partial]
+                if not (bound > 0 or (bound == 0 and step.operator == "sqrt")):
+                    return False
+            lowest[Earlier(place)] = _lowest(step, bounds)
+        return True
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """The operations, each after those that it uses."""
@@ -142,6 +160,25 @@ class Program:
         from actsearch.codegen.targets.base import listing
 
         return listing(self)
+
+
+def _lowest(step: Step, bounds: Sequence[float]) -> float:
+    """A lower bound of what a step computes, from those of its operands; most are not known."""
+    nonnegative = all(bound >= 0 for bound in bounds) or step.operands[0] == step.operands[-1]
+    match step.operator:
+        case "add":
+            return sum(bounds)
+        case "mul" | "div":
+            return 0.0 if nonnegative else -math.inf  # a product of small numbers may be 0
+        case "where":
+            return min(bounds[1:])
+        case "max":
+            return max(bounds)
+        case "hypot":
+            return max(0.0, *bounds)
+        case "sqrt":
+            return math.sqrt(max(0.0, bounds[0]))
+    return OPERATORS[step.operator].range[0]
 
 
 def weight(variable: Input | Parameter) -> Parameter:

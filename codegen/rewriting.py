@@ -1,8 +1,9 @@
 """Rewrite rules, written in the language: `"a + 0 -> a"` is a rule.
 
-In a rule `a` to `g` stand for any expression, `m` and `n` for numbers, `p` and `q` for positive
-ones, `k` for a negative one. A rule looks at the top of an expression only; `Rules.build` is the
-constructor that applies them, so that expressions are clean from the leaves up, in one pass.
+In a rule `a` to `g` stand for any expression, `u` for one that is no number, `m` and `n` for
+numbers, `p` and `q` for positive ones, `k` for a negative one. A rule looks at the top of an
+expression only; `Rules.build` is the constructor that applies them, so that expressions are clean
+from the leaves up, in one pass.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from actsearch.grammar.expression import Apply, Expression, Number, Parameter, c
 from actsearch.grammar.language import parse_template
 from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS
 
-FORMALS = ("a", "b", "c", "d", "f", "g", "m", "n", "p", "q", "k")
+FORMALS = ("a", "b", "c", "d", "f", "g", "m", "n", "p", "q", "k", "u")
 _NUMBERS: Mapping[str, Callable[[Fraction], bool]] = {
     "m": lambda value: True,
     "n": lambda value: True,
@@ -26,6 +27,7 @@ _NUMBERS: Mapping[str, Callable[[Fraction], bool]] = {
     "q": lambda value: value > 0,
     "k": lambda value: value < 0,
 }
+_NO_NUMBER = "u"
 _ARROW = re.compile("[-=]>")
 _LARGEST_EXPONENT = 64  # whole powers of numbers are computed up to here
 
@@ -182,7 +184,11 @@ def _shape(node: Expression) -> object:
 
 def _may_match(pattern: Expression, shape: object) -> bool:
     if isinstance(pattern, Parameter):
-        return pattern.name not in _NUMBERS or shape is Number
+        return (
+            shape is not Number
+            if pattern.name == _NO_NUMBER
+            else (pattern.name not in _NUMBERS or shape is Number)
+        )
     return _shape(pattern) is shape
 
 
@@ -193,6 +199,8 @@ def _match(pattern: Expression, node: Expression, bound: dict[str, Expression]) 
         if name in bound:
             return bound[name] is node
         if name in _NUMBERS and not (isinstance(node, Number) and _NUMBERS[name](node.value)):
+            return False
+        if name == _NO_NUMBER and isinstance(node, Number):
             return False
         bound[name] = node
         return True

@@ -289,7 +289,7 @@ def _mpmath_functions() -> dict[str, Any]:
             "j1": j1,
             "sinh": bounded(mp.sinh),
             "cosh": bounded(mp.cosh),
-            "tanh": mp.tanh,
+            "tanh": bounded(mp.tanh),
             "asinh": mp.asinh,
             "acosh": mp.acosh,
             "atanh": mp.atanh,

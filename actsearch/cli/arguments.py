@@ -127,6 +127,10 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("expression", help=_EXPRESSION)
     parser.add_argument("--target", required=True, help="see: actsearch list targets")
     parser.add_argument("--output", required=True, type=Path, metavar="PATH")
+    parser.add_argument(
+        "--rank", type=_positive, metavar="N",
+        help="for onnx: the number of dimensions that inputs are declared to have (default: any)",
+    )  # fmt: skip
 
 
 def _space_arguments(parser: argparse.ArgumentParser) -> None:

@@ -145,6 +145,11 @@ def export(arguments: argparse.Namespace) -> int:
     """Write an activation as a file that runs without ActSearch."""
     from actsearch.codegen import export as export_expression
 
-    path = export_expression(arguments.expression, target=arguments.target, path=arguments.output)
+    path = export_expression(
+        arguments.expression,
+        target=arguments.target,
+        path=arguments.output,
+        rank=arguments.rank,
+    )
     emit(arguments, {"target": arguments.target, "path": str(path)}, str(path))
     return 0

@@ -6,7 +6,7 @@ A target joins by adding a row to `TARGETS`. Rows name their module, which is im
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -40,11 +40,14 @@ class Target:
         source(program) -> str             the code, as a self-contained file
         build(program, precision) -> callable
                                            f(*inputs, *parameters), differentiable; modules run it
-        write(program, path, num_parameters) -> None
+        write(program, path, num_parameters, **options) -> None
                                            the exported file, that runs without ActSearch
         available() -> bool                whether this machine can run it
         fits(program) -> bool              whether it takes programs of that size; where it has one
         prepare(programs, precision)       build several at once; where it has one
+        population(programs, precision) -> callable | None
+                                           f(*stacked inputs, *all parameters) in one launch; where
+                                           it has one that takes these programs
 
     Attributes:
         name: what users call it.
@@ -56,6 +59,7 @@ class Target:
             torch.library operator). The contract suite tests those that a row declares.
         devices: types of device that it computes on; empty where it computes on all.
         exports_only: whether it makes files but no modules.
+        options: of exported files, which only this target has.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Target:
     capabilities: frozenset[str]
     devices: frozenset[str] = frozenset()
     exports_only: bool = False
+    options: frozenset[str] = frozenset()
 
     def computes_on(self, device: str) -> bool:
         """Whether it takes tensors of a type of device, such as "cpu" or "cuda"."""
@@ -84,15 +89,32 @@ class Target:
         function: Callable[..., Any] = self._function("build")(program, precision)
         return function
 
-    def write(self, program: Program, path: Path, num_parameters: int = 1) -> None:
-        """Write the exported file, with per-channel parameters of that size if it holds any."""
-        self._function("write")(program, path, num_parameters)
+    def write(self, program: Program, path: Path, num_parameters: int = 1, **options: Any) -> None:
+        """Write the exported file, with per-channel parameters of that size if it holds any.
 
-    def prepare(self, programs: Sequence[Program], precision: str = PRECISIONS[0]) -> None:
+        Raises:
+            UsageError: the target has no such option.
+        """
+        for name in sorted(set(options) - self.options):
+            able = ", ".join(row.name for row in TARGETS.values() if name in row.options)
+            raise UsageError(f"{name} is an option of the target {able}, not of {self.name}")
+        self._function("write")(program, path, num_parameters, **options)
+
+    def prepare(self, programs: Iterable[Program], precision: str = PRECISIONS[0]) -> None:
         """Build several at once, where that is cheaper than one by one."""
         prepare = getattr(import_module(self.module), "prepare", None)
         if prepare is not None:
-            prepare([program for program in programs if self.fits(program)], precision)
+            prepare((program for program in programs if self.fits(program)), precision)
+
+    def population(
+        self, programs: Sequence[Program], precision: str = PRECISIONS[0]
+    ) -> Callable[..., Any] | None:
+        """A differentiable function of inputs [K, …] and of the parameters of all K programs.
+
+        None where the target computes one activation at a time.
+        """
+        population = getattr(import_module(self.module), "population", None)
+        return None if population is None else population(programs, precision)
 
     def fits(self, program: Program) -> bool:
         """Whether the target takes programs of that size."""
@@ -158,6 +180,7 @@ TARGETS: Mapping[str, Target] = {
             "a graph of standard ONNX operators, for other runtimes; an exported file only",
             frozenset(),
             exports_only=True,
+            options=frozenset({"rank"}),
         ),
     )
 }

@@ -4,7 +4,7 @@ ONNX has no erfc, expm1, log1p or Bessel functions, and torch.onnx's own decompo
 cancel (log(1 + a) for log1p). So the formula is first written in operators that ONNX has, in forms
 that stay accurate; torch.onnx traces that. The graph computes in float32, takes tensors of any
 shape, and holds the parameters as initializers. onnx.checker, and some runtimes, want the number of
-dimensions declared: `model` takes it.
+dimensions declared: `write` takes it.
 """
 
 from __future__ import annotations
@@ -162,13 +162,13 @@ def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any
     )
 
 
-def write(program: Program, path: Path, num_parameters: int = 1) -> None:
-    """The graph as an .onnx file.
+def write(program: Program, path: Path, num_parameters: int = 1, rank: int | None = None) -> None:
+    """The graph as an .onnx file, for inputs of that rank or of any.
 
     Raises:
         BuildError: onnx or onnxscript is not installed.
     """
-    graph = model([program], num_parameters)
+    graph = model([program], num_parameters, rank)
     path.write_bytes(graph.SerializeToString())
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 
 from actsearch.codegen.targets.cpu import toolchain
+from actsearch.codegen.targets.cuda import operator
 from actsearch.codegen.targets.cuda.driver import Driver
 
 SHIM = """
@@ -94,3 +97,17 @@ class Emulator(Driver):
         library = built(SHIM + source + RUN + entry, flags)
         pointers = [ctypes.cast(ctypes.byref(a), ctypes.c_void_p) for a in arguments]
         library.entry(ctypes.c_uint(blocks), (ctypes.c_void_p * len(pointers))(*pointers))
+
+
+@contextmanager
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """The operators over tensors of the CPU, with kernels run by threads."""
+    emulator = Emulator()
+    monkeypatch.setattr(operator, "DRIVER", emulator)
+    library = torch.library.Library("actsearch_cuda", "IMPL")
+    library.impl("activation", operator.forward, "CPU")
+    library.impl("activation_backward", operator.backward, "CPU")
+    library.impl("population", operator.population_forward, "CPU")
+    library.impl("population_backward", operator.population_backward, "CPU")
+    yield emulator
+    library._destroy()

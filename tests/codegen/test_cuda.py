@@ -31,7 +31,7 @@ from actsearch.grammar.evaluate import evaluate, evaluate_numpy
 from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 from tests.codegen.cuda_binding import bound
-from tests.codegen.cuda_emulator import Emulator, built
+from tests.codegen.cuda_emulator import Emulator, built, emulated
 from tests.codegen.operator_text import operator_text
 from tests.codegen.test_targets_contract import CANCELLING
 
@@ -155,14 +155,8 @@ def compare(
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """The operators over tensors of the CPU, with kernels run by threads."""
-    emulated = Emulator()
-    monkeypatch.setattr(operator, "DRIVER", emulated)
-    library = torch.library.Library("actsearch_cuda", "IMPL")
-    library.impl("activation", operator.forward, "CPU")
-    library.impl("activation_backward", operator.backward, "CPU")
-    yield emulated
-    library._destroy()
+    with emulated(monkeypatch) as found:
+        yield found
 
 
 def agree(text: str, inputs: list[Tensor], channels: int = 1) -> None:

@@ -16,6 +16,7 @@ import torch
 from actsearch.codegen import compile, export, program
 from actsearch.codegen.targets import BuildError, onnx
 from actsearch.grammar import named_activations, parse
+from actsearch.grammar.errors import UsageError
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 from tests.codegen.test_targets_contract import CANCELLING, LARGEST, ULP, reference
 
@@ -160,10 +161,17 @@ def test_what_a_file_says(tmp_path: Path) -> None:
     assert [value.name for value in model.graph.output] == ["y"]
 
 
-def test_a_declared_rank_satisfies_the_checker() -> None:
-    model = onnx.model([program(parse("x*tanh(a*x); a = 2 per channel"))], 3, rank=4)
+def test_a_declared_rank_satisfies_the_checker(tmp_path: Path) -> None:
+    text = "x*tanh(a*x); a = 2 per channel"
+    path = export(text, "onnx", tmp_path, num_parameters=3, rank=4)
+    model = loaded(path)
     checker.check_model(model, full_check=True)
     assert len(model.graph.input[0].type.tensor_type.shape.dim) == 4
+    with pytest.raises(UsageError, match="rank is an option of the target onnx, not of torch"):
+        export(text, "torch", tmp_path, rank=4)
+    with pytest.raises(UsageError, match="at least 1, not 0"):
+        export(text, "onnx", tmp_path, rank=0)
+    assert [file.name for file in tmp_path.iterdir()] == ["activation.onnx"]
 
 
 def test_the_command_line(tmp_path: Path) -> None:

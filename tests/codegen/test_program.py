@@ -133,6 +133,24 @@ def test_a_step_is_not_taken_for_a_number() -> None:
     assert y == 5 + 1 / 3 + 25 / 3
 
 
+@pytest.mark.parametrize(
+    ("text", "is_total"),
+    [
+        ("x/(1 + x**2)", True),
+        ("x/(abs(x) + eps)", True),
+        ("log(exp(x) + 1e-7)", True),
+        ("sqrt(abs(x))", True),
+        ("x/beta", True),  # a number of the user's, which no rounding changes
+        ("x/(x + eps)", False),
+        ("log(x*x)", False),
+        ("1/sqrt(abs(x))", False),
+        ("sqrt(1 - x**2)", False),
+    ],
+)
+def test_which_steps_may_leave_their_domain(text: str, is_total: bool) -> None:
+    assert program(parse(text)).forward.is_total == is_total
+
+
 def test_only_arguments_are_read() -> None:
     compiled = program(parse("x*sigmoid(beta*x)"))
     assert [str(a) for a in compiled.backward.arguments] == ["∂y", "x", "beta"]

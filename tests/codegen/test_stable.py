@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from actsearch.codegen.gradients import CLEAN, gradient
-from actsearch.codegen.guards import FORMS, guard
-from actsearch.codegen.programs import program
+from actsearch.codegen.guards import ACCURATE, FORMS, guard
+from actsearch.codegen.programs import DY, program
 from actsearch.codegen.rewriting import FORMALS
 from actsearch.codegen.stable import STABLE, stabilise
 from actsearch.codegen.targets import TARGETS
@@ -20,8 +20,9 @@ from actsearch.grammar import Apply, Expression, Parameter, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.language import parse_template
 from actsearch.grammar.search_space import space
+from tests.codegen import lost_values
 
-RULES = list(dict.fromkeys([*STABLE.lines, *FORMS.lines]))
+RULES = list(dict.fromkeys([*STABLE.lines, *FORMS.lines, *ACCURATE.lines]))
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -125,13 +126,66 @@ def test_a_vanishing_factor_wins_only_where_it_does() -> None:
         ("x/(cosh(x) + eps)", 0, 0),
         ("tanh(x)*x", np.inf, np.inf),
         ("x - tanh(x)", -np.inf, np.inf),
+        ("sin(x) - x", np.inf, -np.inf),
+        ("asinh(x) - abs(x)", -np.inf, -np.inf),
+        ("x**3 + x**-2 + x**1.5", np.nan, np.inf),
+        ("sqrt(2 - x) + x", -np.inf, np.nan),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_limits(text: str, low: float, high: float, dtype: torch.dtype) -> None:
     ends = torch.tensor([-np.inf, np.inf], dtype=dtype)
     y = TARGETS["torch"].build(program(parse(text)))(ends)
-    assert y.tolist() == [low, high]
+    np.testing.assert_array_equal(y.double().numpy(), [low, high])
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("max(log(abs(x) + eps), x + 1)", 0, 1),  # both are infinite there
+        ("min(abs(x), sinh(x))", np.inf, 1),
+        ("exp(x)/(x + 1)", 0, np.inf),
+        ("x*atan(x)", -np.pi / 2, np.pi / 2),
+    ],
+)
+def test_limits_of_gradients(text: str, low: float, high: float) -> None:
+    backward = TARGETS["torch"].build(program(parse(text))).__globals__["_backward"]
+    ends = torch.tensor([-np.inf, np.inf])
+    assert backward(2 * torch.ones(2), ends).tolist() == pytest.approx([2 * low, 2 * high])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(x + sqrt(x**2 + 4))/2",
+        "(x + sqrt(x**2 + beta))/2; beta = 4.0",
+        "sqrt(1 + x**2) - x",
+        "softplus(beta*x)/beta; beta = 2.0",
+        "cosh(x) - 1",
+        "x/(1 + abs(x))",
+    ],
+)
+def test_what_cancels_gets_another_form(text: str) -> None:
+    """In float64 value and gradients have 14 digits right, however far the formula cancels."""
+    expression = parse(text)
+    compiled = program(expression)
+    sizes = np.exp2(np.arange(-30, 30, 1.37))
+    x = np.concatenate([sizes, -sizes])
+    x = x[np.abs(x) < 500] if re.search("cosh|softplus", text) else x
+    given = {"x": x} | {p.name: p.initial for p in expression.parameters}
+    routines = [(compiled.forward, {"y": expression}), (compiled.backward, gradient(expression))]
+    for routine, formulas in routines:
+        for name, found in zip(routine.outputs, routine.expressions, strict=True):
+            exact = evaluate(formulas[name], given, backend="mpmath", digits=700).astype(float)
+            weights = {p.name: 1.0 for p in found.parameters if p.name == DY.name}
+            known = {p.name for p in found.parameters} | {"x"}
+            values = {k: v for k, v in (given | weights).items() if k in known}
+            np.testing.assert_allclose(evaluate(found, values), exact, rtol=1e-14, err_msg=name)
+
+
+def test_a_form_that_is_no_better_is_not_taken() -> None:
+    for text in ["x + hypot(1, abs(x))", "exp(x) - exp(-x**2 - 9)", "sqrt(abs(x)) - sqrt(3)"]:
+        assert str(program(parse(text)).forward.expressions[0]).count("where") == 0
 
 
 def test_no_value_is_lost_in_the_one_unit_space() -> None:
@@ -158,6 +212,25 @@ def test_no_value_is_lost_in_the_one_unit_space() -> None:
                 expected = evaluate(exact, given, backend="mpmath", digits=30)
                 held = [v for v in expected if mpmath.isfinite(v) and abs(v) <= LARGEST]
                 assert not held, f"{exact} of {expression} at {given}"
+
+
+def test_no_value_is_lost_by_the_target_cpu() -> None:
+    """A sample of what `python -m tests.codegen.lost_values` checks, and what was lost once."""
+    texts = [
+        *list(space("swish", units=1))[7::400],
+        "x/(x + eps)",  # x + eps is 0 in float32 where it is 1e-15
+        "2*x - x*beta",  # 2*x overflows where the difference does not
+        "x**3*atan(x)",
+        "exp(-beta*(exp(x) - sigmoid(x))**2)",
+    ]
+    assert list(lost_values.losses(texts)) == []
+
+
+def test_a_lost_value_is_found() -> None:
+    x = lost_values.points()
+    found = np.where(np.abs(x) < 1e3, np.nan, np.inf).astype(np.float32)
+    losses = list(lost_values._losses(parse("exp(x)"), "value", parse("exp(x)"), found, {}))
+    assert {loss.values["x"] for loss in losses} == set(x[x < 88.72])
 
 
 def test_numbers_are_folded_exactly() -> None:

@@ -6,17 +6,19 @@ toolchain     the compiler, and a cache of what it makes
 kernels       the compiled C of an activation, as the operator calls it
 accuracy      where its float32 code may be used
 operator.cpp  the operator: shapes, types and autograd, on top of
-  call.h        one call: blocks, threads, sums
+  routines.h    checks, arguments and results, of one kernel or of a population
+  call.h        calls of kernels: blocks, threads, sums
   views.h       tensors of any layout as blocks
   half_tables.h half types by looking up
   registry.h    the kernels of a process
+  binding.h     the operator for Python, without torch.ops
 library       building and loading it
-function      activations as functions of tensors
+function      activations and populations as functions of tensors
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,23 @@ def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any
     return function(program, precision)
 
 
-def prepare(programs: Sequence[Program], precision: str = PRECISIONS[0]) -> None:
-    """Compile the kernels of several programs in one run of the compiler."""
+def population(
+    programs: Sequence[Program], precision: str = PRECISIONS[0]
+) -> Callable[..., Any] | None:
+    """The function of stacked inputs and of all parameters; None where a program is too long.
+
+    Raises:
+        BuildError: there is no compiler, or it fails.
+    """
+    if not all(map(fits, programs)):
+        return None
+    from actsearch.codegen.targets.cpu import function
+
+    return function.population(programs, precision)
+
+
+def prepare(programs: Iterable[Program], precision: str = PRECISIONS[0]) -> None:
+    """Compile the kernels of several programs, while those that come later are being made."""
     from actsearch.codegen.targets.cpu import kernels
 
     kernels.load(programs, precision)

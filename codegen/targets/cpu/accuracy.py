@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +16,8 @@ from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
-_PER_STEP = 0.4  # of them that each operation may add, in long code
+_PER_STEP = 0.4  # of them that each operation may add, in code of more than so many steps:
+_SHORT = 4
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
@@ -28,6 +29,8 @@ _LANES = 16  # what the number of elements, that of the probes too, is a multipl
 _A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
 _FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
+_WIDER = (16.0, 0.0625)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ def tolerance(routine: Routine, precision: str) -> float:
     """Units in the last place that results may be off away from their roots; more for long code."""
     if precision == "fast":
         return _FAST
-    return max(_TOLERANCE[routine.name], _PER_STEP * len(routine.steps))
+    return max(_TOLERANCE[routine.name], _PER_STEP * (len(routine.steps) - _SHORT))
 
 
 @cache
 def _probes() -> Array:
     """|x| from subnormal numbers to the largest."""
-    sizes = np.minimum(magnitudes(_OCTAVES, _DENSITY), float(np.finfo(np.float32).max))
+    sizes = np.minimum(magnitudes(_OCTAVES, _DENSITY), _LARGEST)
     return sizes.astype(np.float32)
 
 
@@ -86,7 +89,33 @@ def single_range(routine: Routine, precision: str, single: Callable[..., int]) -
                 worst = min(worst, float(sizes[failing].min()))
     if worst < _NEEDED:
         return Range(False, np.inf)
-    return Range(True, np.inf if worst == np.inf else float(np.nextafter(worst, 0.0)))
+    bound = np.inf if worst == np.inf else float(sizes[sizes < worst][-1])
+    bound = min(bound, max(_NEEDED, _overflow(routine, parameters)))
+    return Range(True, bound)
+
+
+def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
+    """Up to which |x| arithmetic stays in the range of float32, parameters varying more.
+
+    Exponentials and their like need no such bound: their code says itself that it is lost.
+    """
+    sizes = _probes()[:: _DENSITY // 4]
+    held = np.ones(sizes.shape, bool)
+    for factor in _WIDER if parameters else (1.0,):
+        for sign in (1.0, -1.0):
+            given: dict[Operand, Array] = {
+                node: np.full(sizes.shape, factor * (node.initial or 1.0)) for node in parameters
+            }
+            given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
+            ones = np.ones_like(sizes)
+            with np.errstate(all="ignore"):
+                known = _values(routine, [given.get(node, ones) for node in routine.arguments])
+            fits = {operand: np.abs(value) <= _LARGEST for operand, value in known.items()}
+            for place, step in enumerate(routine.steps):
+                if step.operator in ("add", "sub", "mul", "div"):
+                    given_fit = np.logical_and(*(fits[operand] for operand in step.operands))
+                    held &= fits[Earlier(place)] | ~given_fit
+    return np.inf if held.all() else float(sizes[max(0, int(held.argmin()) - 1)])
 
 
 def _failing(
@@ -109,20 +138,23 @@ def _failing(
 
 def computed(routine: Routine, arguments: Sequence[Array]) -> list[Array]:
     """A routine's results in float64, from arguments of any type and of one length."""
-    given = {
+    known = _values(routine, arguments)
+    return [np.broadcast_to(known[result], arguments[0].shape) for result in routine.results]
+
+
+def _values(routine: Routine, arguments: Sequence[Array]) -> dict[Operand, Any]:
+    """Every operand of a routine in float64."""
+    known: dict[Operand, Any] = {
         node: argument.astype(np.float64)
         for node, argument in zip(routine.arguments, arguments, strict=True)
     }
-    done: list[Any] = []
-
-    def read(operand: Operand) -> Any:
-        if isinstance(operand, Earlier):
-            return done[operand.step]
-        return np.float64(operand) if isinstance(operand, float) else given[operand]
-
-    for step in routine.steps:
-        done.append(apply_numpy(step.operator, *map(read, step.operands)))
-    return [np.broadcast_to(read(result), arguments[0].shape) for result in routine.results]
+    for place, step in enumerate(routine.steps):
+        known |= {
+            operand: np.float64(operand) for operand in step.operands if isinstance(operand, float)
+        }
+        known[Earlier(place)] = apply_numpy(step.operator, *(known[o] for o in step.operands))
+    known |= {result: np.float64(result) for result in routine.results if isinstance(result, float)}
+    return known
 
 
 def _told(single: Callable[..., int], arguments: list[Array], count: int) -> Array:

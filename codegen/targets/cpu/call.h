@@ -1,4 +1,4 @@
-// One call of a routine on whole tensors: blocks, threads, float64 where it is needed, and sums.
+// Calls of routines on tensors: blocks, threads, float64 where it is needed, and sums.
 
 #pragma once
 
@@ -27,16 +27,50 @@ struct Result {  // what a routine writes: values in the memory order of x, or a
   std::vector<double> partial;  // the sums of each chunk
 };
 
-// work(first, last) for all chunks, on as many threads as are worth it.
-template <typename F>
-void in_threads(int64_t chunks, bool streams, F work) {
+struct Work {  // a routine of one kernel, in chunks that are computed in any order
+  const Kernel& kernel;
+  const Routine routine;
+  const std::vector<Argument> arguments;
+  std::vector<Result> results;
+  const int64_t elements;
+  const bool streams;  // results bypass the caches
+  int64_t chunks = 0;
+
+  Work(
+      const Kernel& kernel, Routine routine, std::vector<Argument> arguments,
+      std::vector<Result> results, int64_t elements, bool streams)
+      : kernel(kernel),
+        routine(routine),
+        arguments(std::move(arguments)),
+        results(std::move(results)),
+        elements(elements),
+        streams(streams) {}
+  virtual ~Work() = default;
+  virtual void compute(int64_t first, int64_t last) = 0;
+};
+
+using Works = std::vector<std::unique_ptr<Work>>;
+
+// All chunks, on as many threads as are worth it.
+void run(const Works& works) {
+  int64_t chunks = 0, elements = 0;
+  for (const auto& work : works) {
+    chunks += work->chunks;
+    elements += work->elements;
+  }
   auto part = [&](int64_t first, int64_t last) {
-    work(first, last);
+    int64_t begin = 0;
+    for (const auto& work : works) {
+      const int64_t end = begin + work->chunks;
+      if (first < end && begin < last)
+        work->compute(std::max(first, begin) - begin, std::min(last, end) - begin);
+      begin = end;
+    }
 #ifdef __x86_64__
-    if (streams) _mm_sfence();
+    if (works.front()->streams) _mm_sfence();
 #endif
   };
-  if (chunks > 2)
+  if (elements > 2 * CHUNK)
     at::parallel_for(0, chunks, 1, part);
   else
     part(0, chunks);
@@ -51,31 +85,27 @@ bool outside(const T* x, int64_t n, T bound) {
 
 // Tensors hold S, kernels compute with T.
 template <typename S, typename T>
-struct Call {
+struct Call final : Work {
   static constexpr bool is_wide = std::is_same_v<T, double>;
   static constexpr bool is_same = std::is_same_v<S, T>;
 
-  const Kernel& kernel;
-  const Routine routine;
-  const std::vector<Argument>& arguments;
-  std::vector<Result>& results;
-  const int64_t elements;
-  const Function<T> function;
-  const T bound;
-  const bool is_bounded, streams;
+  Function<T> function;
+  T bound;
+  bool is_bounded;
+  int64_t chunk = CHUNK;  // elements of one
 
-  Call(
-      const Kernel& kernel, Routine routine, const std::vector<Argument>& arguments,
-      std::vector<Result>& results, int64_t elements)
-      : kernel(kernel),
-        routine(routine),
-        arguments(arguments),
-        results(results),
-        elements(elements),
+  template <typename... Rest>
+  explicit Call(const Kernel& kernel, Routine routine, Rest&&... rest)
+      : Work(kernel, routine, std::forward<Rest>(rest)...),
         function(fitting(kernel, routine)),
         bound(static_cast<T>(kernel.bound[routine])),
-        is_bounded(!is_wide && function && bound < std::numeric_limits<T>::infinity()),
-        streams(is_same && elements * int64_t(sizeof(S)) >= STREAMED) {}
+        is_bounded(!is_wide && function && bound < std::numeric_limits<T>::infinity()) {
+    int64_t most = 1;
+    for (const auto& result : results) most = std::max(most, result.sums);
+    chunk = std::max(chunk, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
+    chunks = (elements + chunk - 1) / chunk;
+    for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
+  }
 
   static Function<T> fitting(const Kernel& kernel, Routine routine) {
     if constexpr (is_wide)
@@ -84,17 +114,7 @@ struct Call {
       return single_function(kernel, routine);
   }
 
-  void run() {
-    int64_t most = 1;
-    for (const auto& result : results) most = std::max(most, result.sums);
-    const int64_t chunk = std::max(CHUNK, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
-    const int64_t chunks = (elements + chunk - 1) / chunk;
-    for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
-    auto work = [&](int64_t first, int64_t last) { compute(first, last, chunk); };
-    in_threads(chunks, streams, work);
-  }
-
-  void compute(int64_t first, int64_t last, int64_t chunk) {
+  void compute(int64_t first, int64_t last) override {
     const int64_t reads = arguments.size(), writes = results.size();
     static thread_local std::vector<T> memory;
     memory.resize(std::max<size_t>(memory.size(), (reads + writes) * BLOCK + 64 / sizeof(T)));
@@ -146,7 +166,7 @@ struct Call {
   void write(Result& result, int64_t chunk, int64_t begin, int64_t n, const T* from) const {
     if (result.sums)
       result.view.add(from, begin, n, result.partial.data() + chunk * result.sums);
-    else if (streams)
+    else if (is_same && streams)
       stream(from, (S*)result.data + begin, n * sizeof(S));
     else if (from != (const T*)((const S*)result.data + begin))
       convert(from, (S*)result.data + begin, n);

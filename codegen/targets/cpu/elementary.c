@@ -45,6 +45,9 @@ INLINE float from_bits(int i) { union { int i; float f; } u = {i}; return u.f; }
 INLINE int to_bits(float f) { union { float f; int i; } u = {.f = f}; return u.i; }
 INLINE float power_of_2(int n) { return from_bits((n + 127) << 23); }
 
+/* other than 0 where a result is infinite or NaN */
+INLINE int not_finite(float a) { return to_bits(a * 0.0f) & 0x7fffffff; }
+
 /* pieces */
 
 INLINE float abs_f32(float a) { return __builtin_fabsf(a); }
@@ -92,14 +95,15 @@ INLINE float exp_reduced(float a, float low, int *n, float *rest) {
     return r;
 }
 
-/* where exp(a) is none of the normal numbers: infinite, subnormal, or 0 in the end */
-INLINE int exp_ends(float a, int *lost) {
+/* where exp(a) is none of the normal numbers: infinite, subnormal (below exp(least)), or so small
+ * that a*a*exp(a), too, is 0 */
+INLINE int exp_ends(float a, float least, int *lost) {
 #ifdef FAST /* what is smaller than the normal numbers is 0 */
     *lost |= !(a <= 87.0f);
-    return a < -87.0f;
+    return a < least;
 #else
-    *lost |= !(a <= 87.0f) | ((a < -87.0f) & (a >= -104.0f));
-    return a < -104.0f;
+    *lost |= !(a <= 87.0f) | ((a < least) & (a >= -120.0f));
+    return a < -120.0f;
 #endif
 }
 
@@ -108,14 +112,14 @@ INLINE float exp_wide_f32(float a, float low, int *lost) {
     float rest, r = exp_reduced(a, low, &n, &rest);
     float sum = 1.0f + r;
     sum += rest + (r - (sum - 1.0f));
-    return exp_ends(a, lost) ? 0.0f : from_bits(to_bits(sum) + (n << 23));
+    return exp_ends(a, -87.0f, lost) ? 0.0f : from_bits(to_bits(sum) + (n << 23));
 }
 INLINE float exp_f32(float a, int *lost) { return exp_wide_f32(a, 0.0f, lost); }
 INLINE double exp_f64(double a) { return exp(a); }
 
-/* exp(a + low) as a sum, for a <= 0 */
-INLINE float exp_and_rest(float a, float low, float *value_low, int *lost) {
-    int n, ends = exp_ends(a, lost);
+/* exp(a + low) as a sum, for a <= 0; a < least asks for float64 */
+INLINE float exp_and_rest(float a, float low, float least, float *value_low, int *lost) {
+    int n, ends = exp_ends(a, least, lost);
     float rest, r = exp_reduced(a, low, &n, &rest), whole = 1.0f + r;
     rest += r - (whole - 1.0f);
     float sum = whole + rest, scale = power_of_2(n);
@@ -200,7 +204,7 @@ INLINE float sigmoid_wide_f32(float a, float low, int *lost) {
     float t = exp_f32(-abs_f32(a), lost);
     return (a > 0 ? 1.0f : t) / (1.0f + t);
 #else
-    float t_low, t = exp_and_rest(-abs_f32(a), a > 0 ? -low : low, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), a > 0 ? -low : low, -87.0f, &t_low, lost);
     float below = 1.0f + t, below_low = t - (below - 1.0f) + t_low;
     return quotient(a > 0 ? 1.0f : t, a > 0 ? 0.0f : t_low, below, below_low);
 #endif
@@ -223,7 +227,7 @@ INLINE double softplus_f64(double a) {
 /* functions of a softplus, with t = exp(-|a|): (1 + exp(a))^2 is (1 + t)^2/t^2 or (1 + t)^2 */
 
 INLINE float tanh_of_softplus_f32(float a, int *lost) {
-    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, -87.0f, &t_low, lost);
     float above = a > 0 ? fma32(2.0f, t, 1.0f) : fma32(t, t, 2.0f * t);
     float above_low = a > 0 ? 2.0f * t - (above - 1.0f) : fma32(t, t, 2.0f * t - above);
     float slope = a > 0 ? 2.0f : fma32(2.0f, t, 2.0f);
@@ -244,7 +248,7 @@ INLINE float sigmoid_of_softplus_f32(float a, float factor, int *lost) { /* of 2
     float square = (1.0f + t) * (1.0f + t), rest = a > 0 ? t * t : 1.0f;
     return (factor > 0 ? square : rest) / (square + rest);
 #else
-    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, -87.0f, &t_low, lost);
     float root = 1.0f + t, root_low = t - (root - 1.0f) + t_low;
     float square = root * root, square_low = fma32(root, root, -square) + 2.0f * root * root_low;
     float rest = a > 0 ? t * t : 1.0f, rest_low = fma32(t, t, -rest) + 2.0f * t * t_low;
@@ -440,22 +444,27 @@ INLINE float erfc_positive(float a, float low, int *lost) {
     q = fma32(q, u, 0.12964659929275513f);
     q = fma32(q, u, -0.047562405467033386f);
     q = fma32(q, u, -0.13562114536762238f);
-    q = fma32(q, u, 5.12124929130664e-08f) + 1.2530080080032349f;
+    q = fma32(q, u, 5.12124929130664e-08f);
+    float above = q + 1.2530080080032349f;
     float square = a * a;
     float rest = fma32(a, a, -square) + 2.0f * a * low;
     float below = fma32(2.0f, a, 1.0f);
 #ifdef FAST
-    float ratio = q / below;
+    return exp_wide_f32(-square, -rest, lost) * (above / below);
 #else
-    float ratio = quotient(q, 0.0f, below, 2.0f * a - (below - 1.0f) + 2.0f * low);
+    float above_low = q - (above - 1.2530080080032349f);
+    float below_low = 2.0f * a - (below - 1.0f) + 2.0f * low;
+    float inverse = 1.0f / below, ratio = above * inverse;
+    float ratio_low = fma32(-ratio, below, above) + fma32(-ratio, below_low, above_low);
+    float t_low, t = exp_and_rest(-square, -rest, -83.0f, &t_low, lost); /* ratio > exp(-4) */
+    return fma32(t, ratio, fma32(t, ratio_low * inverse, t_low * ratio));
 #endif
-    return exp_wide_f32(-square, -rest, lost) * ratio;
 }
 INLINE float erfc_wide_f32(float a, float low, int *lost) {
     float far = erfc_positive(abs_f32(a), a > 0 ? low : -low, lost);
     far = a < 0 ? 2.0f - far : far;
     float near = 1.0f - fma32(low, 1.12837923f, erf_near(a));
-    return abs_f32(a) < 0.7f ? near : far;
+    return abs_f32(a) < 0.35f ? near : far; /* beyond, 1 - erf(a) cancels */
 }
 INLINE float erfc_f32(float a, int *lost) { return erfc_wide_f32(a, 0.0f, lost); }
 INLINE double erfc_f64(double a) { return erfc(a); }

@@ -85,25 +85,26 @@ bool is_tabulated(const Kernel& kernel, Routine routine) {
 
 // Forward: x -> values[x]. Backward: (dy, x) -> dy * slopes[x].
 template <typename S>
-void look_up(
-    const Kernel& kernel, Routine routine, const std::vector<Argument>& arguments,
-    const Result& result, int64_t elements) {
-  const S* value_of = routine == FORWARD ? values<S>(kernel) : nullptr;
-  const float* slope_of = routine == BACKWARD ? slopes<S>(kernel) : nullptr;
-  const bool streams = elements * int64_t(sizeof(S)) >= STREAMED;
-  auto work = [&](int64_t first, int64_t last) {
+struct LookUp final : Work {
+  const S* value_of;
+  const float* slope_of;
+
+  template <typename... Rest>
+  explicit LookUp(const Kernel& kernel, Routine routine, Rest&&... rest)
+      : Work(kernel, routine, std::forward<Rest>(rest)...),
+        value_of(routine == FORWARD ? values<S>(kernel) : nullptr),
+        slope_of(routine == BACKWARD ? slopes<S>(kernel) : nullptr) {
+    chunks = (elements + CHUNK - 1) / CHUNK;
+  }
+
+  void compute(int64_t first, int64_t last) override {
     alignas(64) S x_block[BLOCK], dy_block[BLOCK], found[BLOCK];
     alignas(64) float wide[BLOCK];
-    auto block = [](const Argument& argument, int64_t begin, int64_t n, S* buffer) -> const S* {
-      const S* data = static_cast<const S*>(argument.data);
-      if (argument.view.contiguous()) return data + begin;
-      argument.view.read(data, begin, n, buffer);
-      return buffer;
-    };
+    S* results_data = static_cast<S*>(results[0].data);
     for (int64_t begin = first * CHUNK; begin < std::min(elements, last * CHUNK); begin += BLOCK) {
       const int64_t n = std::min(BLOCK, elements - begin);
       const S* x = block(arguments.back(), begin, n, x_block);
-      S* out = streams ? found : static_cast<S*>(result.data) + begin;
+      S* out = streams ? found : results_data + begin;
       if (routine == FORWARD) {
         for (int64_t i = 0; i < n; ++i) out[i] = value_of[x[i].x];
       } else {
@@ -111,10 +112,16 @@ void look_up(
         for (int64_t i = 0; i < n; ++i) wide[i] *= slope_of[x[i].x];
         convert(wide, out, n);
       }
-      if (streams) stream(found, static_cast<S*>(result.data) + begin, n * sizeof(S));
+      if (streams) stream(found, results_data + begin, n * sizeof(S));
     }
-  };
-  in_threads((elements + CHUNK - 1) / CHUNK, streams, work);
-}
+  }
+
+  static const S* block(const Argument& argument, int64_t begin, int64_t n, S* buffer) {
+    const S* data = static_cast<const S*>(argument.data);
+    if (argument.view.contiguous()) return data + begin;
+    argument.view.read(data, begin, n, buffer);
+    return buffer;
+  }
+};
 
 }  // namespace

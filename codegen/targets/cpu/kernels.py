@@ -1,8 +1,10 @@
 """Kernels: the compiled C of one activation, registered with the operator.
 
 What a forward and a backward pass need in float32 is compiled at once and kept where it is
-accurate, as `accuracy` measures. The rest is compiled where it turns out to be needed. Libraries
-are found in the cache by what they were made of.
+accurate, as `accuracy` measures. The rest is compiled where it turns out to be needed. Several
+kernels are compiled by as many compilers as PyTorch has threads, each for a few of them, while
+Python prepares the next and measures the last. Every routine is found in the cache by what it was
+made of.
 """
 
 from __future__ import annotations
@@ -11,51 +13,109 @@ import ctypes
 import hashlib
 import threading
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
+import torch
+
 from actsearch.codegen.programs import Program
+from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
 from actsearch.codegen.targets.cpu.library import Builder, library
 from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, ROUTINES, Variant, functions
 
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
-_WIDE: tuple[Variant, ...] = (("forward", "f64"), ("backward", "f64"))
+_TOGETHER = 40  # routines in one run of the compiler
+_MOST_COMPILERS = 4
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
 
 
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A routine of a kernel in one precision of arithmetic.
+
+    Attributes:
+        number: the kernel's.
+        program: what it computes.
+        precision: "accurate" or "fast".
+        variant: the routine, and "f32" or "f64".
+    """
+
+    number: int
+    program: Program
+    precision: str
+    variant: Variant
+
+    @property
+    def function(self) -> str:
+        """Its name in C."""
+        return "_".join((f"k{self.number}", *self.variant))
+
+    @cached_property
+    def text(self) -> str:
+        """It as C."""
+        return _code(self.program, self.variant).replace(_NAME, f"k{self.number}")
+
+    @property
+    def flags(self) -> list[str]:
+        """What the compiler is told. In float32 nothing is called, so there is nothing to link."""
+        compiler = toolchain.compiler("c")
+        flags = [*compiler.flags, "-pipe"] + (["-DFAST"] if self.precision == "fast" else [])
+        if self.variant[1] == "f32":
+            return [*flags, "-nostdlib"]
+        return flags + (["-DVECTOR_MATH", "-lmvec"] if compiler.vector_math else []) + ["-lm"]
+
+    @cached_property
+    def library(self) -> str:
+        """The name of its library in the cache."""
+        key = toolchain.key(toolchain.compiler("c"), ELEMENTARY, self.text, *self.flags)
+        return f"kernel-{key}"
+
+
 def load(programs: Iterable[Program], precision: str) -> list[int]:
     """The kernels of activations, by number; what is not in the cache is compiled in one go.
+
+    Args:
+        programs: they may be made while they are asked for: the compiler is at work meanwhile.
+        precision: "accurate" or "fast".
 
     Raises:
         BuildError: there is no compiler, or it fails.
     """
     with _LOCK:
         _set_builder()
-        numbers = []
-        missing: dict[int, Program] = {}
-        for program in programs:
-            number = _number(program, precision)
-            numbers.append(number)
-            if number not in _PROGRAMS:
-                missing[number] = program
-        for number, program in missing.items():
-            dimensions = [parameter.dimension for parameter in program.parameters]
-            library().actsearch_declare(
-                ctypes.c_int64(number),
-                ctypes.c_int64(len(program.inputs)),
-                ctypes.c_int64(len(dimensions)),
-                (ctypes.c_int64 * len(dimensions))(*dimensions),
-            )
-        refused = _add(missing, precision, FIRST)
-        _add({number: missing[number] for number in refused}, precision, _WIDE)
-        for number, program in missing.items():
-            _PROGRAMS[number] = program, precision
+        numbers: list[int] = []
+        new: dict[int, Program] = {}
+
+        def pieces() -> Iterator[Piece]:
+            for program in programs:
+                number = _number(program, precision)
+                numbers.append(number)
+                if number not in _PROGRAMS and number not in new:
+                    new[number] = program
+                    _declare(number, program)
+                    yield from (Piece(number, program, precision, v) for v in FIRST)
+
+        _add(pieces())
+        _PROGRAMS.update((number, (program, precision)) for number, program in new.items())
         return numbers
+
+
+def _declare(number: int, program: Program) -> None:
+    dimensions = [parameter.dimension for parameter in program.parameters]
+    library().actsearch_declare(
+        ctypes.c_int64(number),
+        ctypes.c_int64(len(program.inputs)),
+        ctypes.c_int64(len(dimensions)),
+        (ctypes.c_int64 * len(dimensions))(*dimensions),
+    )
 
 
 @cache
@@ -65,61 +125,80 @@ def _number(program: Program, precision: str) -> int:
     Initial values belong to it, because accuracy is measured around them.
     """
     declared = [(parameter.dimension, parameter.initial) for parameter in program.parameters]
-    text = f"{ELEMENTARY}{_code(program, FIRST)}{len(program.inputs)}{declared}{precision}"
+    code = "".join(_code(program, variant) for variant in FIRST)
+    text = f"{ELEMENTARY}{code}{len(program.inputs)}{declared}{precision}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
-@lru_cache(maxsize=256)
-def _code(program: Program, variants: Sequence[Variant]) -> str:
-    """The routines as C, under a name that stands for that of the kernel."""
-    return functions(program, variants, _NAME)
+@lru_cache(maxsize=512)
+def _code(program: Program, variant: Variant) -> str:
+    """A routine as C, under a name that stands for that of the kernel."""
+    return functions(program, [variant], _NAME)
 
 
-def _add(programs: Mapping[int, Program], precision: str, variants: Sequence[Variant]) -> set[int]:
-    """Compile and register routines; returns those kernels whose float32 code is not accurate."""
-    refused = set()
-    for number, path in _libraries(programs, precision, variants).items():
-        loaded = ctypes.CDLL(path)
-        for routine, type_ in variants:
-            code: Any = getattr(loaded, f"k{number}_{routine}_{type_}")
-            place = ctypes.c_int64(number), ROUTINES.index(routine)
-            pointer = ctypes.cast(code, ctypes.c_void_p)
-            if type_ == "f64":
-                library().actsearch_register_wide(*place, pointer)
-                continue
-            holds = single_range(getattr(programs[number], routine), precision, code)
-            if not holds.anywhere:
-                refused.add(number)
-                pointer = ctypes.c_void_p()
-            library().actsearch_register_single(*place, pointer, ctypes.c_double(holds.bound))
-    return refused
+def _add(pieces: Iterable[Piece]) -> None:
+    """Compile and register routines; float64 code takes the place of inaccurate float32 code."""
+    count = min(_MOST_COMPILERS, torch.get_num_threads())
+    with ThreadPoolExecutor(count) as compilers:
+        running: deque[tuple[Sequence[Piece], Future[list[str]]]] = deque()
+
+        def start(group: Sequence[Piece]) -> None:
+            running.append((group, compilers.submit(compiled, group)))
+
+        waiting: list[Piece] = []
+        for piece in pieces:
+            waiting.append(piece)
+            if len(waiting) == _TOGETHER:
+                start(waiting)
+                waiting = []
+        for group in _shares(waiting, count):
+            start(group)
+        refused: list[Piece] = []
+        while running:
+            group, paths = running.popleft()
+            for piece, path in zip(group, paths.result(), strict=True):
+                if not _register(piece, path):
+                    routine, _ = piece.variant
+                    refused.append(replace(piece, variant=(routine, "f64")))
+            if len(refused) >= _TOGETHER or (refused and not running):
+                for group in _shares(refused, 1 if running else count):
+                    start(group)
+                refused = []
 
 
-def _libraries(
-    programs: Mapping[int, Program], precision: str, variants: Sequence[Variant]
-) -> dict[int, str]:
-    """A library that holds the routines, for each program."""
-    if not programs:
-        return {}
-    compiler = toolchain.compiler("c")
-    arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else [])]
-    arguments += ["-DVECTOR_MATH", "-lmvec", "-lm"] if compiler.vector_math else ["-lm"]
-    texts = {
-        number: _code(program, variants).replace(_NAME, f"k{number}")
-        for number, program in programs.items()
-    }
-    names = {
-        number: "kernel-" + toolchain.key(compiler, ELEMENTARY, text, *arguments)
-        for number, text in texts.items()
-    }
-    paths = {number: toolchain.cached(name) for number, name in names.items()}
-    missing = [number for number, path in paths.items() if path is None]
+def _shares(pieces: Sequence[Piece], count: int) -> list[Sequence[Piece]]:
+    """At most so many groups of one size, but no routine alone: a compiler has to start, too."""
+    size = max(2, -(-len(pieces) // count))
+    return [pieces[first : first + size] for first in range(0, len(pieces), size)]
+
+
+def _register(piece: Piece, path: str) -> bool:
+    """Tell the operator; False for float32 code that is not accurate."""
+    code: Any = getattr(ctypes.CDLL(path), piece.function)
+    routine, type_ = piece.variant
+    place = ctypes.c_int64(piece.number), ROUTINES.index(routine)
+    pointer = ctypes.cast(code, ctypes.c_void_p)
+    if type_ == "f64":
+        library().actsearch_register_wide(*place, pointer)
+        return True
+    holds = single_range(getattr(piece.program, routine), piece.precision, code)
+    used = pointer if holds.anywhere else ctypes.c_void_p()
+    library().actsearch_register_single(*place, used, ctypes.c_double(holds.bound))
+    return holds.anywhere
+
+
+def compiled(pieces: Sequence[Piece]) -> list[str]:
+    """The library of each of some routines of one type and precision.
+
+    Raises:
+        BuildError: there is no compiler, or it fails.
+    """
+    missing = [piece for piece in pieces if toolchain.cached(piece.library) is None]
     if missing:
-        source = ELEMENTARY + "".join(texts[number] for number in missing)
-        wanted = [names[number] for number in missing]
-        built = toolchain.build(compiler, wanted, source, *arguments)
-        paths |= dict(zip(missing, built, strict=True))
-    return {number: str(path) for number, path in paths.items()}
+        source = ELEMENTARY + "".join(piece.text for piece in missing)
+        names = [piece.library for piece in missing]
+        toolchain.build(toolchain.compiler("c"), names, source, *missing[0].flags)
+    return [str(toolchain.path_of(piece.library)) for piece in pieces]
 
 
 @cache
@@ -127,13 +206,14 @@ def _set_builder() -> None:
     library().actsearch_builder(_BUILD)
 
 
-def _build(number: int, routine: int, is_wide: int) -> int:
-    """Called by the operator, in any thread, for a routine that is not there yet."""
+def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
+    """Called by the operator, in any thread, for a routine of kernels that is not there yet."""
     try:
         with _LOCK:
-            program, precision = _PROGRAMS[number]
             variant = ROUTINES[routine], "f64" if is_wide else "f32"
-            _add({number: program}, precision, (variant,))
+            wanted = [(number, *_PROGRAMS[number]) for number in set(numbers[:count])]
+            for precision in PRECISIONS:
+                _add(Piece(*row, variant) for row in wanted if row[-1] == precision)
     except Exception:  # nothing may leave a C callback; the operator raises
         traceback.print_exc()
         return 0

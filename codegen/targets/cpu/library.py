@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+import sysconfig
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,11 +16,14 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from actsearch.codegen.targets.calling import check_slices, empty_slices
 from actsearch.codegen.targets.cpu import toolchain
 
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 
-Builder = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
+Builder = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int, ctypes.c_int
+)
 
 
 @cache
@@ -28,15 +33,37 @@ def library() -> Any:
     Raises:
         BuildError: it is not in the cache, and cannot be built.
     """
+    load: Any = torch.ops.load_library
+    load(_path())
+    loaded = ctypes.CDLL(_path())
+    loaded.actsearch_inputs.restype = ctypes.c_int64
+    _register_shapes(loaded)
+    return loaded
+
+
+@cache
+def activation() -> Callable[..., Any]:
+    """(kernel, *variables) -> y, as `torch.ops.actsearch.activation` but faster.
+
+    It returns NotImplemented for tensor subclasses and inside of torch.func's transforms; always,
+    where Python has no headers.
+    """
+    library()
+    binding = getattr(ctypes.PyDLL(_path()), "actsearch_callable", None)
+    if binding is None:
+        return lambda *arguments: NotImplemented
+    binding.restype = ctypes.py_object
+    found: Callable[..., Any] = binding()
+    return found
+
+
+@cache
+def _path() -> str:
     compiler = toolchain.compiler("c++")
     source = _source("operator.cpp", set())
     flags = _flags(compiler)
     name = f"operator-{toolchain.key(compiler, source, *flags, torch.__version__)}"
-    path = toolchain.cached(name) or _build(compiler, name, source, flags)
-    load: Any = torch.ops.load_library
-    load(str(path))
-    _register_shapes()
-    return ctypes.CDLL(str(path))
+    return str(toolchain.cached(name) or _build(compiler, name, source, flags))
 
 
 def _source(name: str, included: set[str]) -> str:
@@ -66,20 +93,43 @@ def _flags(compiler: toolchain.Compiler) -> list[str]:
         f"-std={standard}", "-O3", "-fPIC", "-shared", "-w", "-fopenmp",
         compiler.native, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{libraries}",
-        "-ltorch", "-ltorch_cpu", "-lc10",
+        f"-I{sysconfig.get_path('include')}", "-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10",
     ]  # fmt: skip
 
 
-def _register_shapes() -> None:
-    """What torch.compile and meta tensors need to know: results are like x and the parameters."""
-    register = torch.library.register_fake
-    register("actsearch::activation", lambda variables, kernel: torch.empty_like(variables[0]))
-    register("actsearch::activation_backward", lambda dy, variables, kernel: _like(variables))
-    register(
-        "actsearch::activation_double_backward",
-        lambda weights, dy, variables, kernel: _like([dy, *variables]),
-    )
+def _register_shapes(loaded: Any) -> None:
+    """What torch.compile and meta tensors need to know about results.
 
+    Those of an activation, which has one kernel's number, are like x; in a population, which has a
+    list of them, slices lie one after the other, each like its slice of x.
+    """
 
-def _like(tensors: list[Tensor]) -> list[Tensor]:
-    return [torch.empty_like(tensor) for tensor in tensors]
+    def values(x: Tensor, kernels: int | Sequence[int]) -> Tensor:
+        if isinstance(kernels, int):
+            return torch.empty_like(x)
+        check_slices(x, len(kernels))
+        return empty_slices(x)
+
+    def forward(variables: Sequence[Tensor], kernels: int | Sequence[int]) -> Tensor:
+        return values(variables[0], kernels)
+
+    def backward(
+        dy: Tensor, variables: Sequence[Tensor], kernels: int | Sequence[int]
+    ) -> list[Tensor]:
+        first = kernels if isinstance(kernels, int) else kernels[0]
+        inputs = loaded.actsearch_inputs(ctypes.c_int64(first))
+        made = [values(variables[0], kernels) for _ in range(inputs)]
+        return made + [torch.empty_like(tensor) for tensor in variables[inputs:]]
+
+    def double_backward(
+        weights: Sequence[Tensor],
+        dy: Tensor,
+        variables: Sequence[Tensor],
+        kernels: int | Sequence[int],
+    ) -> list[Tensor]:
+        return [values(variables[0], kernels), *backward(dy, variables, kernels)]
+
+    for name in ("activation", "population"):
+        torch.library.register_fake(f"actsearch::{name}", forward)
+        torch.library.register_fake(f"actsearch::{name}_backward", backward)
+        torch.library.register_fake(f"actsearch::{name}_double_backward", double_backward)

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <c10/util/ArrayRef.h>
 #include <c10/util/Exception.h>
 
 #include <atomic>
@@ -40,8 +41,8 @@ struct Kernel {
 std::shared_mutex lock;
 std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
 
-// Builds a routine of a kernel, for float64 or not, and registers it; 0 where it failed.
-int (*builder)(int64_t, int, int) = nullptr;
+// Builds a routine of kernels, for float64 or not, and registers it; 0 where it failed.
+int (*builder)(const int64_t* ids, int64_t count, int routine, int is_wide) = nullptr;
 
 Kernel& find(int64_t id) {
   std::shared_lock<std::shared_mutex> guard(lock);
@@ -50,19 +51,24 @@ Kernel& find(int64_t id) {
   return *place->second;
 }
 
-void build(const Kernel& kernel, Routine routine, bool is_wide) {
+// What is not there yet is built in one go.
+void require(c10::ArrayRef<const Kernel*> kernels, Routine routine, bool is_wide) {
+  std::vector<int64_t> missing;
+  for (const Kernel* kernel : kernels)
+    if (is_wide ? !kernel->wide[routine] : !kernel->measured[routine])
+      missing.push_back(kernel->id);
   TORCH_CHECK(
-      builder && builder(kernel.id, routine, is_wide),
+      missing.empty() || (builder && builder(missing.data(), missing.size(), routine, is_wide)),
       "the C code of an activation could not be built");
 }
 
 Function<float> single_function(const Kernel& kernel, Routine routine) {
-  if (!kernel.measured[routine]) build(kernel, routine, false);
+  require(&kernel, routine, false);
   return (Function<float>)kernel.single[routine];
 }
 
 Function<double> wide_function(const Kernel& kernel, Routine routine) {
-  if (!kernel.wide[routine]) build(kernel, routine, true);
+  require(&kernel, routine, true);
   return (Function<double>)kernel.wide[routine].load();
 }
 

@@ -57,6 +57,7 @@ class CRenderer(Renderer):
     functions: ClassVar[Mapping[str, Function]] = _functions()
     real: ClassVar[str]
     precision: ClassVar[str]
+    checked: ClassVar[bool] = False  # whether a division by 0 asks for more digits
 
     def literal(self, value: float) -> str:
         raise NotImplementedError
@@ -134,6 +135,8 @@ class CRenderer(Renderer):
                     lows[place] = f"{name}_low"
         for number, result in enumerate(routine.results):
             lines.append(f"out{number}[i] = {code(result).text};")
+            if self.checked and not routine.is_total and isinstance(result, Earlier):
+                lines.append(f"lost |= not_finite({code(result).text});")
         return lines
 
     def corrected(self, routine: Routine) -> set[int]:
@@ -208,6 +211,7 @@ class Single(CRenderer):
     name = "cpu"
     real = "float"
     precision = "f32"
+    checked = True
 
     def literal(self, value: float) -> str:
         return _literal(_rounded(value), "f")
@@ -242,7 +246,7 @@ class Single(CRenderer):
     def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
         if isinstance(operand, float):
             rest = operand - _rounded(operand)
-            return _literal(_rounded(rest), "f") if rest and math.isfinite(rest) else ""
+            return self._number(_rounded(rest)).within(ATOM) if math.isfinite(rest) and rest else ""
         return super()._low_of(operand, lows)
 
 

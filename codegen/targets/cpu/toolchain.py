@@ -157,9 +157,14 @@ def cache_folder() -> Path:
     return _folder(wanted)
 
 
+def path_of(name: str) -> Path:
+    """Where the library of that name is, or will be."""
+    return cache_folder() / f"{name}.so"
+
+
 def cached(name: str) -> Path | None:
     """The library of that name, if it is in the cache and whole."""
-    path = cache_folder() / f"{name}.so"
+    path = path_of(name)
     try:
         content = path.read_bytes()
     except OSError:
@@ -189,6 +194,6 @@ def build(compiler: Compiler, names: Sequence[str], source: str, *arguments: str
                 os.link(library, link)
             except OSError:
                 shutil.copyfile(library, link)
-            paths.append(folder / f"{name}.so")
+            paths.append(path_of(name))
             os.replace(link, paths[-1])
     return paths

@@ -1,6 +1,6 @@
 """The target `cuda`: CUDA C++, compiled for the GPU at hand when it is first used.
 
-rendering    a program as CUDA C++
+rendering    a program as CUDA C++; slices: several, in one kernel
 kernels.cuh  what all kernels share: types, 128-bit accesses, sums
 binding.cpp  the end of an exported file, which torch.utils.cpp_extension builds
 nvrtc        the compiler
@@ -11,7 +11,7 @@ operator     the operators, with shapes and derivatives
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,17 @@ def build(program: Program, precision: str = PRECISIONS[0]) -> Callable[..., Any
     from actsearch.codegen.targets.cuda.operator import function
 
     return function(program, precision)
+
+
+def population(
+    programs: Sequence[Program], precision: str = PRECISIONS[0]
+) -> Callable[..., Any] | None:
+    """The function of stacked inputs and of all parameters; None where a program is too long."""
+    if not all(map(fits, programs)):
+        return None
+    from actsearch.codegen.targets.cuda import operator
+
+    return operator.population(programs, precision)
 
 
 def write(program: Program, path: Path, num_parameters: int = 1) -> None:

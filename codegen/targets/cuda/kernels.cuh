@@ -103,9 +103,9 @@ static __device__ __forceinline__ R sum_of(R value, R *memory, int first, int la
 
 template <int WIDTH, bool BY_ROW, typename R>
 static __device__ __forceinline__ void finish(
-    const R *sums, int is_channels, const Sizes &sizes, R *partial, R *memory) {
-    const long long row_block = blockIdx.x / sizes.column_blocks;
-    const long long column_block = blockIdx.x % sizes.column_blocks;
+    const R *sums, int is_channels, const Sizes &sizes, unsigned block, R *partial, R *memory) {
+    const long long row_block = block / sizes.column_blocks;
+    const long long column_block = block % sizes.column_blocks;
     const int lanes = 1 << sizes.shift, lane = threadIdx.x & (lanes - 1);
     if (is_channels && !BY_ROW) {
         const long long column = (column_block * lanes + lane) * WIDTH;
@@ -122,7 +122,7 @@ static __device__ __forceinline__ void finish(
     for (int k = 0; k < WIDTH; ++k) own += sums[k];
     const R total = sum_of(own, memory, 1, is_channels ? lanes : THREADS);
     if (!is_channels) {
-        if (threadIdx.x == 0) partial[blockIdx.x] = total;
+        if (threadIdx.x == 0) partial[block] = total;
     } else {
         const long long row = row_block * (THREADS >> sizes.shift) + (threadIdx.x >> sizes.shift);
         if (lane == 0 && row < sizes.rows) partial[row * sizes.column_blocks + column_block] = total;

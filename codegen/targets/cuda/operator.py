@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C._functorch import peek_interpreter_stack
 
 from actsearch.codegen.programs import Program
 from actsearch.codegen.sources import load
 from actsearch.codegen.targets import BuildError
 from actsearch.codegen.targets import torch as composable
+from actsearch.codegen.targets.calling import (
+    check_slices,
+    empty_slices,
+    stacked,
+    through_operators,
+)
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import Range, single_range
 from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
+from actsearch.codegen.targets.cuda.slices import source as source_of_slices
 from actsearch.codegen.targets.rows import check_dimension
 
 TYPES: Mapping[torch.dtype, str] = {
@@ -101,7 +109,7 @@ class Kernel:
         seen = layout.matrix(y, inputs, channels, dimension)
         width = layout.width_of(seen, results)
         sizes, blocks = layout.sizes_of(seen, width, DRIVER.threads)
-        computed = torch.float64 if y.dtype == torch.float64 else torch.float32
+        computed = _computed(y)
         given = [parameter.to(computed).contiguous() for parameter in parameters]
         partial = []
         for parameter in parameters if sums else ():
@@ -111,20 +119,139 @@ class Kernel:
         arguments: list[Any] = [ctypes.c_void_p(tensor.data_ptr()) for tensor in pointers]
         arguments += [ctypes.c_longlong(pitch) for pitch in seen.pitches]
         arguments += [ctypes.c_int(parameter.numel() > 1) for parameter in parameters]
-        by_row = "false" if seen.inner else "true"
-        kernel = f"{routine}_kernel<{TYPES[y.dtype]}, {width}, {by_row}>"
-        flags = ("-DFAST",) if self.precision == "fast" else ()
-        DRIVER.launch(self.source, flags, kernel, blocks, [*arguments, sizes], y.device)
+        kernel = _instance(routine, y, width, seen)
+        arguments.append(sizes)
+        DRIVER.launch(self.source, _flags(self.precision), kernel, blocks, arguments, y.device)
         return [
-            _total(part).to(parameter.dtype).reshape(parameter.shape)
+            _total(part[None]).to(parameter.dtype).reshape(parameter.shape)
             for part, parameter in zip(partial, parameters, strict=sums)
         ]
 
 
+def _computed(y: Tensor) -> torch.dtype:
+    """What kernels compute with."""
+    return torch.float64 if y.dtype == torch.float64 else torch.float32
+
+
+def _instance(routine: str, y: Tensor, width: int, seen: layout.Matrix) -> str:
+    """The instance of a kernel's template."""
+    by_row = "false" if seen.inner else "true"
+    return f"{routine}_kernel<{TYPES[y.dtype]}, {width}, {by_row}>"
+
+
+def _flags(precision: str) -> tuple[str, ...]:
+    return ("-DFAST",) if precision == "fast" else ()
+
+
 def _total(partial: Tensor) -> Tensor:
-    """The second stage of a sum."""
-    summed = (0, 2) if partial.dim() == 3 else (0,)
+    """The second stage of sums, from the partial ones of each parameter."""
+    summed = (1, 3) if partial.dim() == 4 else (1,)
     return partial.sum(summed, dtype=torch.float64)
+
+
+class Population:
+    """The code of several activations, for one launch."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.each = [_KERNELS[number] for number in numbers]
+        self.inputs = len(self.each[0].program.inputs)
+        scopes = [p.scope for own in self.each for p in own.program.parameters]
+        self.shared = [k for k, scope in enumerate(scopes) if scope == "shared"]
+        self.channels = [k for k, scope in enumerate(scopes) if scope == "per channel"]
+
+    @cached_property
+    def source(self) -> str:
+        """CUDA C++, for NVRTC."""
+        programs = [own.program for own in self.each]
+        measured = {own.program: ranges(own.program, own.precision) for own in self.each}
+        return source_of_slices(programs, measured)
+
+    def split(self, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Those of each activation."""
+        rest = iter(parameters)
+        return [[next(rest) for _ in own.program.parameters] for own in self.each]
+
+    def channels_of(self, variables: Sequence[Tensor]) -> tuple[int, int] | None:
+        """How many channels the parameters have, and along which dimension of a slice.
+
+        None where they do not agree: then activations are computed one by one.
+
+        Raises:
+            TypeError: x has no floating-point type.
+            ValueError: shapes do not fit; the message has them.
+        """
+        inputs, parameters = variables[: self.inputs], variables[self.inputs :]
+        for tensor in inputs:
+            check_slices(tensor, len(self.each))
+        found: set[tuple[int, int]] = set()
+        for own, given in zip(self.each, self.split(parameters), strict=True):
+            x, _, _ = own.check([*(tensor[0] for tensor in inputs), *given])
+            found |= own.channels(x, given)
+        sizes = {parameters[k].numel() for k in self.channels}
+        shared = all(parameters[k].numel() == 1 for k in self.shared)
+        if len(found) > 1 or len(sizes) > 1 or not shared:
+            return None
+        return found.pop() if found else (1, 0)
+
+    def launch(
+        self,
+        routine: str,
+        inputs: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        results: Sequence[Tensor],
+        channels: tuple[int, int],
+        sums: bool,
+    ) -> list[Tensor]:
+        """Run a routine; returns the parameters' gradients, if it computes any."""
+        y = results[0]
+        seen = layout.matrix(y[0], [tensor[0] for tensor in inputs], *channels)
+        seen.tensors[:] = [
+            whole if one.data_ptr() == whole.data_ptr() else torch.empty_like(y).copy_(whole)
+            for whole, one in zip(inputs, seen.tensors, strict=True)
+        ]
+        steps = [tensor.stride(0) for tensor in (*seen.tensors, y)]
+        width = layout.width_of(seen, results)
+        if any(step % width for step in steps):
+            width = 1
+        sizes, blocks = layout.sizes_of(seen, width, DRIVER.threads)
+        shape = layout.partial_shape(seen, sizes, blocks, channels[0] > 1)
+        lengths = [len(self.shared) * blocks, len(self.channels) * math.prod(shape)]
+        order = [*self.shared, *self.channels]
+        computed = _computed(y)
+        given = torch.cat(
+            [y.new_empty(0, dtype=computed), *(_flat(parameters[k], computed) for k in order)]
+        )
+        partial = y.new_empty(sum(lengths) if sums else 0, dtype=computed)
+        pointers = (*seen.tensors, *results, given, partial)
+        arguments: list[Any] = [ctypes.c_void_p(tensor.data_ptr()) for tensor in pointers]
+        arguments += map(ctypes.c_longlong, (*seen.pitches, *steps, blocks, math.prod(shape)))
+        arguments.append(sizes)
+        kernel = _instance(routine, y, width, seen)
+        flags = _flags(self.each[0].precision)
+        DRIVER.launch(self.source, flags, kernel, blocks * len(self.each), arguments, y.device)
+        if not sums:
+            return []
+        shared, others = partial[: lengths[0]], partial[lengths[0] :]
+        totals = [
+            *_total(shared.view(-1, blocks)),
+            *_total(others.view(-1, *shape)),
+        ]
+        found = [torch.empty_like(parameter) for parameter in parameters]
+        if found:
+            torch._foreach_copy_(
+                [found[k] for k in order],
+                [total.reshape(found[k].shape) for k, total in zip(order, totals, strict=True)],
+            )
+        return found
+
+
+def _flat(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    return parameter.to(dtype).reshape(-1)
+
+
+@cache
+def _population(kernels: tuple[int, ...]) -> Population:
+    return Population(kernels)
 
 
 def ranges(program: Program, precision: str) -> dict[str, Range]:
@@ -152,6 +279,8 @@ def ranges(program: Program, precision: str) -> dict[str, Range]:
 _LIBRARY: Any = cast("Any", torch.library).Library("actsearch_cuda", "DEF")
 _LIBRARY.define("activation(Tensor[] variables, int kernel) -> Tensor")
 _LIBRARY.define("activation_backward(Tensor dy, Tensor[] variables, int kernel) -> Tensor[]")
+_LIBRARY.define("population(Tensor[] variables, int[] kernels) -> Tensor")
+_LIBRARY.define("population_backward(Tensor dy, Tensor[] variables, int[] kernels) -> Tensor[]")
 
 
 def forward(variables: Sequence[Tensor], kernel: int) -> Tensor:
@@ -179,6 +308,41 @@ def backward(dy: Tensor, variables: Sequence[Tensor], kernel: int) -> list[Tenso
     return [*slopes, *own.launch("backward", slopes[0], given, parameters, slopes, sums=True)]
 
 
+def population_forward(variables: Sequence[Tensor], kernels: Sequence[int]) -> Tensor:
+    """y, one slice after the other."""
+    own = _population(tuple(kernels))
+    channels = own.channels_of(variables)
+    inputs, parameters = variables[: own.inputs], variables[own.inputs :]
+    y = empty_slices(inputs[0])
+    if channels is None:
+        for k, given in enumerate(own.split(parameters)):
+            y[k] = forward([*(x[k] for x in inputs), *given], kernels[k])
+    elif y.numel():
+        own.launch("forward", inputs, parameters, [y], channels, sums=False)
+    return y
+
+
+def population_backward(
+    dy: Tensor, variables: Sequence[Tensor], kernels: Sequence[int]
+) -> list[Tensor]:
+    """The gradients for the inputs and all parameters, from that for y."""
+    own = _population(tuple(kernels))
+    channels = own.channels_of(variables)
+    inputs, parameters = variables[: own.inputs], variables[own.inputs :]
+    slopes = [empty_slices(inputs[0]) for _ in inputs]
+    if channels is None:
+        for k, given in enumerate(own.split(parameters)):
+            found = backward(dy[k], [*(x[k] for x in inputs), *given], kernels[k])
+            for slope in slopes[: own.inputs]:
+                slope[k] = found.pop(0)
+            slopes += found
+        return slopes
+    if slopes[0].numel() == 0:
+        return [*slopes, *(torch.zeros_like(parameter) for parameter in parameters)]
+    given = [dy.to(slopes[0].dtype), *inputs]
+    return [*slopes, *own.launch("backward", given, parameters, slopes, channels, sums=True)]
+
+
 def _fake_forward(variables: Sequence[Tensor], kernel: int) -> Tensor:
     x, _, _ = _KERNELS[kernel].check(variables)
     return torch.empty_like(x)
@@ -190,60 +354,116 @@ def _fake_backward(dy: Tensor, variables: Sequence[Tensor], kernel: int) -> list
     return [*slopes, *(torch.empty_like(parameter) for parameter in parameters)]
 
 
+def _fake_population(variables: Sequence[Tensor], kernels: Sequence[int]) -> Tensor:
+    _population(tuple(kernels)).channels_of(variables)
+    return empty_slices(variables[0])
+
+
+def _fake_population_backward(
+    dy: Tensor, variables: Sequence[Tensor], kernels: Sequence[int]
+) -> list[Tensor]:
+    inputs = _population(tuple(kernels)).inputs
+    slopes = [empty_slices(variables[0]) for _ in range(inputs)]
+    return [*slopes, *(torch.empty_like(parameter) for parameter in variables[inputs:])]
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.kernel = inputs
+    *tensors, ctx.number = inputs
     flat = [t for given in tensors for t in ([given] if isinstance(given, Tensor) else given)]
     ctx.save_for_backward(*flat)
 
 
-def _gradient(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    slopes = torch.ops.actsearch_cuda.activation_backward.default
-    return slopes(dy, list(ctx.saved_tensors), ctx.kernel), None
+def _gradient(operator: Any) -> Callable[..., Any]:
+    """The derivative of a forward operator, by the backward one."""
+
+    def gradient(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        return operator(dy, list(ctx.saved_tensors), ctx.number), None
+
+    return gradient
+
+
+def _known(ctx: Any, weights: Sequence[Tensor | None]) -> list[Tensor]:
+    """The weights of the gradients for the variables."""
+    saved = ctx.saved_tensors[1:]
+    return [torch.zeros_like(t) if w is None else w for w, t in zip(weights, saved, strict=True)]
 
 
 def _second(ctx: Any, weights: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    saved = ctx.saved_tensors[1:]
-    known = [torch.zeros_like(t) if w is None else w for w, t in zip(weights, saved, strict=True)]
-    slopes = _KERNELS[ctx.kernel].composed._Gradient.backward(ctx, *known)
+    slopes = _KERNELS[ctx.number].composed._Gradient.backward(ctx, *_known(ctx, weights))
     return slopes[0], list(slopes[1:]), None
 
 
-_LIBRARY.impl("activation", forward, "CUDA")
-_LIBRARY.impl("activation_backward", backward, "CUDA")
-torch.library.register_fake("actsearch_cuda::activation", _fake_forward, lib=_LIBRARY)
-torch.library.register_fake("actsearch_cuda::activation_backward", _fake_backward, lib=_LIBRARY)
-for _name, _derivative in (("activation", _gradient), ("activation_backward", _second)):
-    torch.library.register_autograd(
-        f"actsearch_cuda::{_name}", _derivative, setup_context=_save, lib=_LIBRARY
-    )
+def _population_second(ctx: Any, weights: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    own = _population(tuple(ctx.number))
+    dy, *variables = ctx.saved_tensors
+    known, count = _known(ctx, weights), own.inputs
+    stacks: list[list[Tensor]] = [[] for _ in range(1 + count)]
+    others: list[Tensor] = []
+    both = zip(own.split(variables[count:]), own.split(known[count:]), strict=True)
+    for k, (given, wanted) in enumerate(both):
+        saved = dy[k], *(x[k] for x in variables[:count]), *given
+        slice_ = SimpleNamespace(saved_tensors=saved)
+        slopes = own.each[k].composed._Gradient.backward(
+            slice_, *(w[k] for w in known[:count]), *wanted
+        )
+        for stack, slope in zip(stacks, slopes, strict=False):
+            stack.append(slope)
+        others += slopes[1 + count :]
+    first, *rest = map(torch.stack, stacks)
+    return first, [*rest, *others], None
+
+
+_OPERATORS: Any = torch.ops.actsearch_cuda
+for _name, _function, _fake, _derivative in (
+    ("activation", forward, _fake_forward, _gradient(_OPERATORS.activation_backward.default)),
+    ("activation_backward", backward, _fake_backward, _second),
+    (
+        "population",
+        population_forward,
+        _fake_population,
+        _gradient(_OPERATORS.population_backward.default),
+    ),
+    (
+        "population_backward",
+        population_backward,
+        _fake_population_backward,
+        _population_second,
+    ),
+):
+    _LIBRARY.impl(_name, _function, "CUDA")
+    _qualified = f"actsearch_cuda::{_name}"
+    torch.library.register_fake(_qualified, _fake, lib=_LIBRARY)
+    torch.library.register_autograd(_qualified, _derivative, setup_context=_save, lib=_LIBRARY)
 
 
 def function(program: Program, precision: str) -> Callable[..., Any]:
     """f(*inputs, *parameters), differentiable twice; kernels are compiled when they are used."""
     kernel = number(program, precision)
-    run = torch.ops.actsearch_cuda.activation.default
-    slopes = torch.ops.actsearch_cuda.activation_backward.default
+    run, slopes = _OPERATORS.activation.default, _OPERATORS.activation_backward.default
+    return _on_cuda(through_operators(run, slopes, kernel, lambda: composable.build(program)))
 
-    @cache
-    def transparent() -> Callable[..., Any]:
-        """In PyTorch's own operators, for those who look into a function."""
-        return composable.build(program)
+
+def population(programs: Sequence[Program], precision: str) -> Callable[..., Any]:
+    """f(*inputs, *parameters of the first activation, *of the second, …) of stacked inputs."""
+    kernels = [number(program, precision) for program in programs]
+    run, slopes = _OPERATORS.population.default, _OPERATORS.population_backward.default
+
+    def composed() -> Callable[..., Any]:
+        return stacked(programs, [composable.build(program) for program in programs])
+
+    return _on_cuda(through_operators(run, slopes, kernels, composed))
+
+
+def _on_cuda(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that says so where it is given tensors of the CPU."""
 
     def activation(*tensors: Tensor) -> Tensor:
         if tensors[0].is_cpu and DRIVER.device_type == "cuda":
             shape = list(tensors[0].shape)
             raise ValueError(f"the target cuda computes on cuda, not on a {shape} of the cpu")
-        if torch.compiler.is_compiling():
-            if torch.compiler.is_exporting():
-                return transparent()(*tensors)  # type: ignore[no-any-return]
-        elif peek_interpreter_stack() is not None:  # one of torch.func's transforms
-            return transparent()(*tensors)  # type: ignore[no-any-return]
-        return run(tensors, kernel)  # type: ignore[no-any-return]
+        return run(*tensors)  # type: ignore[no-any-return]
 
-    def gradients(dy: Tensor, *tensors: Tensor) -> list[Tensor]:
-        return slopes(dy, tensors, kernel)  # type: ignore[no-any-return]
-
-    activation.gradients = gradients  # type: ignore[attr-defined]
+    activation.gradients = run.gradients  # type: ignore[attr-defined]
     return activation
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
@@ -67,8 +68,8 @@ _DEFINES = re.compile(r"^INLINE \w+ (\w+)\(", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z]\w*")
 _OURS = re.compile(r"(?:out|t|v)\d*(?:_low)?|d?\w*_(?:pointer|pitch|is_channels|sums)")
 _NAMES = """ T R WIDTH BY_ROW THREADS Sizes Vector Real real put load store spread finish half16
-brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim value again y k i n
-class namespace new delete template this throw try catch typename using virtual private public
+brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim block value again y k
+i n class namespace new delete template this throw try catch typename using virtual private public
 protected operator friend bool true false and or not xor nullptr constexpr decltype alignas alignof
 asm auto explicit export mutable noexcept requires concept wchar_t char8_t char16_t char32_t torch
 at c10 std THREADS INLINE APART KERNEL signbit isnan isinf j0 jn y0 y1 yn gamma index rint round"""
@@ -124,14 +125,21 @@ def _names(program: Program) -> dict[Expression, str]:
 
 def scalar(program: Program) -> str:
     """The scalar functions: `{routine}_f32`, which returns whether it is lost, `{routine}_f64`."""
+    return complete(_scalar(program))
+
+
+def complete(code: str) -> str:
+    """Code after what it needs."""
+    return "\n\n".join([PRELUDE, *_needed(code), code])
+
+
+def _scalar(program: Program) -> str:
     names = _names(program)
-    routines = [getattr(program, name) for name in ROUTINES]
-    code = "\n".join(
-        _function(routine, names, renderer)
-        for routine in routines
+    return "\n".join(
+        _function(getattr(program, name), names, renderer)
+        for name in ROUTINES
         for renderer in (Single(), Double())
     )
-    return "\n\n".join([PRELUDE, *_needed(code), code])
 
 
 def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRenderer) -> str:
@@ -175,30 +183,57 @@ def _chosen(
 
 def elementwise(program: Program, ranges: Mapping[str, Range]) -> str:
     """`forward_of` and `backward_of`, which compute one element in either type."""
+    return complete(elements(program, ranges))
+
+
+def elements(program: Program, ranges: Mapping[str, Range]) -> str:
+    """The same without the functions that they call."""
     names = _names(program)
     chosen = [_chosen(program, getattr(program, n), names, ranges[n]) for n in ROUTINES]
-    return "\n\n".join([scalar(program), *chosen])
+    return "\n\n".join([_scalar(program), *chosen])
 
 
 def device(program: Program, ranges: Mapping[str, Range]) -> str:
     """The whole device code, for NVRTC: scalar functions, and the kernels as templates."""
-    names = _names(program)
-    kernels = [KERNELS.rstrip(), _forward(program, names), _backward(program, names)]
+    kernels = [KERNELS.rstrip(), *(_kernel(program, name) for name in ROUTINES)]
     return "\n\n".join([elementwise(program, ranges), *kernels]) + "\n"
 
 
-def _signature(kernel: str, pointers: Sequence[str], numbers: Sequence[str]) -> str:
-    rows = ",\n    ".join([*pointers, *numbers, "const Sizes sizes"])
+TEMPLATE = "template <typename T, int WIDTH, bool BY_ROW>\n"
+
+
+def _kernel(program: Program, routine: str) -> str:
+    """A kernel of an activation."""
+    body = BODIES[routine](program)
+    rows = ",\n    ".join([*body.pointers, *body.numbers, "const Sizes sizes"])
+    memory = "    __shared__ R memory[THREADS];\n" if body.sums else ""
     return (
-        "template <typename T, int WIDTH, bool BY_ROW>\n"
-        f"__global__ void __launch_bounds__(THREADS) {kernel}(\n    {rows}) {{\n"
+        f"{TEMPLATE}__global__ void __launch_bounds__(THREADS) {routine}_kernel(\n    {rows}) {{\n"
         "    typedef typename Real<T>::type R;\n"
+        f"    const unsigned block = blockIdx.x;\n{memory}{body.code}}}"
     )
 
 
+@dataclass(frozen=True)
+class Body:
+    """What one block of threads does to one activation's tensors.
+
+    Attributes:
+        pointers: declarations of the tensors: inputs, parameters, results, partial sums.
+        numbers: declarations of the inputs' pitches, and whether parameters are per channel.
+        code: the statements, which also use `sizes`, `block`, R and, for sums, `memory`.
+        sums: whether parameters get sums.
+    """
+
+    pointers: list[str]
+    numbers: list[str]
+    code: str
+    sums: bool = False
+
+
 _OPEN = """\
-    const long long row_block = blockIdx.x / sizes.column_blocks;
-    const long long column_block = blockIdx.x % sizes.column_blocks;
+    const long long row_block = block / sizes.column_blocks;
+    const long long column_block = block % sizes.column_blocks;
     const int lanes = 1 << sizes.shift, lane = threadIdx.x & (lanes - 1);
     for (int i = 0; i < sizes.row_steps; ++i) {
         const long long row = (row_block * sizes.row_steps + i) * (THREADS >> sizes.shift)
@@ -236,7 +271,8 @@ def _loop(lines: Sequence[str]) -> str:
     return f"{_OPEN}{inner}        }}\n    }}\n"
 
 
-def _forward(program: Program, names: Mapping[Expression, str]) -> str:
+def _forward(program: Program) -> Body:
+    names = _names(program)
     inputs = [names[node] for node in program.inputs]
     parameters = [names[node] for node in program.parameters]
     pointers, numbers = _arguments(inputs, parameters)
@@ -245,11 +281,11 @@ def _forward(program: Program, names: Mapping[Expression, str]) -> str:
     lines += ["R out0[WIDTH];", "#pragma unroll"]
     lines += [f"for (int j = 0; j < WIDTH; ++j) forward_of({given}, out0[j]);"]
     lines += ["store<T, WIDTH>(out0_pointer + row * sizes.columns + column, out0);"]
-    head = _signature("forward_kernel", [*pointers, "T *__restrict__ out0_pointer"], numbers)
-    return f"{head}{_loop(lines)}}}"
+    return Body([*pointers, "T *__restrict__ out0_pointer"], numbers, _loop(lines))
 
 
-def _backward(program: Program, names: Mapping[Expression, str]) -> str:
+def _backward(program: Program) -> Body:
+    names = _names(program)
     inputs = [names[DY], *(names[node] for node in program.inputs)]
     parameters = [names[node] for node in program.parameters]
     pointers, numbers = _arguments(inputs, parameters)
@@ -268,13 +304,15 @@ def _backward(program: Program, names: Mapping[Expression, str]) -> str:
         for r in results[:count]
     ]
     sums = "".join(f"    R {r}_sums[WIDTH] = {{}};\n" for r in results[count:])
-    memory = "    __shared__ R memory[THREADS];\n" if parameters else ""
     ends = "".join(
-        f"    finish<WIDTH, BY_ROW>({r}_sums, {p}_is_channels, sizes, {r}_pointer, memory);\n"
+        f"    finish<WIDTH, BY_ROW>("
+        f"{r}_sums, {p}_is_channels, sizes, block, {r}_pointer, memory);\n"
         for r, p in zip(results[count:], parameters, strict=True)
     )
-    head = _signature("backward_kernel", pointers, numbers)
-    return f"{head}{memory}{sums}{_loop(lines)}{ends}}}"
+    return Body(pointers, numbers, f"{sums}{_loop(lines)}{ends}", bool(parameters))
+
+
+BODIES = {"forward": _forward, "backward": _backward}
 
 
 HEAD = """\
