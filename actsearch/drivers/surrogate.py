@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from actsearch.drivers.base import Driver, Space, SpaceExhausted
 from actsearch.drivers.features import Features, features
 from actsearch.drivers.gaussian_process import GaussianProcess
+from actsearch.drivers.scores import normal_scores
 from actsearch.grammar.errors import UsageError
 
 WHOLE = 20_000
@@ -23,9 +24,6 @@ MUTANTS = 8
 """Share of a pool that descends from the best so far: one half, this many of each."""
 MOST_OBSERVED = 800
 """Observations that the model is given: beyond, the best half of them and the latest."""
-CUT = 0.3
-"""Share of the rewards, from below, that count as equally bad."""
-
 Floats = NDArray[np.float64]
 
 
@@ -111,7 +109,7 @@ class Surrogate(Driver):
         waiting = [index for index in self._pending if self._features(index).finite]
         pool = candidates + waiting
         observed = self._observed()
-        scores = _scores([reward for _, reward in observed])
+        scores = normal_scores([reward for _, reward in observed])
         scale = _Scale([self._features(index) for index, _ in observed])
         weights = None if self._weights is None else np.array(self._weights)
         process = GaussianProcess(
@@ -234,19 +232,3 @@ def _stacked(some: list[Features]) -> list[Floats]:
         np.stack([getattr(found, name) for found in some])
         for name in ("values", "slopes", "freedom", "moments", "spectrum", "operators")
     ]
-
-
-def _scores(rewards: list[float | None]) -> Floats:
-    """Normal quantiles of the ranks, the lower ones cut off, with mean 0 and variance 1.
-
-    Failures are below everything. How bad a bad candidate is matters little, so that the model can
-    spend its resolution on the better ones.
-    """
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    values = np.array([-math.inf if reward is None else reward for reward in rewards])
-    scores = ndtri((rankdata(values) - 0.5) / len(values))
-    scores = np.maximum(scores, ndtri(CUT))
-    deviation = float(scores.std())
-    return np.asarray((scores - scores.mean()) / (deviation or 1.0), dtype=np.float64)

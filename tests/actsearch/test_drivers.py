@@ -7,11 +7,14 @@ import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from actsearch.drivers import DRIVERS, Asha, Driver, Rung, SpaceExhausted, UnknownDriver, driver
 from actsearch.drivers.base import Space
+from actsearch.drivers.component_model import BOLDNESS, NOISE, PRIOR, ComponentModel
 from actsearch.drivers.exhaustive import Exhaustive
+from actsearch.drivers.scores import normal_scores
 from actsearch.grammar import SearchSpace, space
 from actsearch.grammar.errors import UsageError
 
@@ -273,6 +276,42 @@ def test_evolution_breeds_from_the_winner(swish: SearchSpace) -> None:
     assert parents[0] == asked[2]
 
 
+def test_worth_of_components_is_a_posterior() -> None:
+    """Against the conditional distribution of the joint Gaussian of worths and scores."""
+    rng = np.random.default_rng(0)
+    walks = [rng.integers(0, 5, size=4).tolist() for _ in range(12)]
+    rewards: list[float | None] = [*rng.normal(size=11).tolist(), None]
+    model = ComponentModel(5)
+    for walk in walks:
+        model.add(walk)
+    counts = np.array([[walk.count(k) for k in range(5)] for walk in walks], dtype=float)
+    gain = PRIOR * counts.T @ np.linalg.inv(PRIOR * counts @ counts.T + NOISE * np.eye(12))
+    mean = gain @ normal_scores(rewards)
+    covariance = PRIOR * (np.eye(5) - gain @ counts)
+    source = random.Random(0)
+    draws = np.array([model.draw(rewards, source) for _ in range(4000)])
+    assert np.abs(draws.mean(0) - mean).max() < 4.5 * BOLDNESS * (PRIOR / 4000) ** 0.5
+    assert np.abs(np.cov(draws.T) / BOLDNESS**2 - covariance).max() < 0.1 * PRIOR
+    assert model.best([[0, 0], [3, 3], [1]], np.array([0.0, 0.5, 0, 0.4, 9])) == 1
+
+
+def test_litters_are_chosen_by_what_their_components_did(swish: SearchSpace) -> None:
+    """Where tanh alone is rewarded, a litter's choice has it more often than single children."""
+    tanh = swish.components.index("unary:tanh")
+
+    def found(litter: int) -> int:
+        player = driver("evolution", swish, 1, litter=litter)
+        total = 0
+        for _ in range(120):
+            index = player.ask()
+            count = swish.walk_of(index).count(tanh)
+            total += count
+            player.tell(index, float(count > 0))
+        return total
+
+    assert found(8) > 1.5 * found(1)
+
+
 def test_unknown_names_propose_the_nearest(swish: SearchSpace) -> None:
     with pytest.raises(UnknownDriver, match="did you mean 'evolution'"):
         driver("evolutoin", swish)
@@ -282,3 +321,5 @@ def test_unknown_names_propose_the_nearest(swish: SearchSpace) -> None:
         driver("ppo", swish, entropi=3)
     with pytest.raises(UsageError, match="tournament"):
         driver("evolution", swish, population=3, tournament=4)
+    with pytest.raises(UsageError, match="litter"):
+        driver("evolution", swish, litter=0)

@@ -12,7 +12,7 @@ from actsearch.codegen import gradient
 from actsearch.drivers import driver
 from actsearch.drivers.features import POINTS, SPREAD, features
 from actsearch.drivers.gaussian_process import GaussianProcess
-from actsearch.drivers.surrogate import CUT, _scores
+from actsearch.drivers.scores import CUT, normal_scores
 from actsearch.grammar import SearchSpace, as_expression, parse, space
 from actsearch.grammar.errors import UsageError
 from actsearch.grammar.evaluate import evaluate_numpy
@@ -138,15 +138,15 @@ def test_fitting_finds_the_block_that_matters() -> None:
 
 def test_scores_know_only_the_order() -> None:
     rewards = [0.1, None, 0.5, 0.9, 0.3, 0.7, None, 0.2, 0.4, 0.6]
-    scores = _scores(rewards)
+    scores = normal_scores(rewards)
     assert scores.mean() == pytest.approx(0)
     assert scores.std() == pytest.approx(1)
-    assert scores == pytest.approx(_scores([None if r is None else 10**r for r in rewards]))
+    assert scores == pytest.approx(normal_scores([None if r is None else 10**r for r in rewards]))
     order = np.argsort([-1.0 if reward is None else reward for reward in rewards])
     assert all(np.diff(scores[order]) >= -1e-12)
     assert scores[1] == scores[6] == scores.min()
     assert np.sum(scores == scores.min()) == round(10 * CUT)
-    assert not _scores([0.5, 0.5]).any()
+    assert not normal_scores([0.5, 0.5]).any()
 
 
 # the driver
