@@ -196,9 +196,9 @@ class HiddenFunction:
         import numpy as np
 
         values = self._values(self._space.expression(index))
-        key = values.astype(np.float32).round(6).tobytes()
-        if key not in self._numbers:
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
+            key = values.astype(np.float32).round(6).tobytes()
+            if key not in self._numbers:
                 self._distances.append(float(np.sqrt(np.mean((values - self._target) ** 2))))
         return self._numbers.setdefault(key, len(self._numbers))
 
