@@ -374,26 +374,36 @@ INLINE double sinc_f64(double a) {
     return __builtin_fabs(a) > 1.7976931348623157e308 ? 0.0 : value;
 }
 
-/* spherical Bessel function: its series below 1.5, else (sin(a)/a - cos(a))/a */
+/* spherical Bessel function: below 1.5 its series (in float32 a polynomial, 2^-30), else
+ * (sin(a)/a - cos(a))/a */
 INLINE double j1_f64(double a) {
     double s = a * a;
-    double q = 1.0 - s / 550.0;
-    q = 1.0 - s / 460.0 * q;
-    q = 1.0 - s / 378.0 * q;
-    q = 1.0 - s / 304.0 * q;
-    q = 1.0 - s / 238.0 * q;
-    q = 1.0 - s / 180.0 * q;
-    q = 1.0 - s / 130.0 * q;
-    q = 1.0 - s / 88.0 * q;
-    q = 1.0 - s / 54.0 * q;
-    q = 1.0 - s / 28.0 * q;
-    q = 1.0 - s / 10.0 * q;
+    double q = 1.0 - s * (1.0 / 550.0);
+    q = 1.0 - s * (1.0 / 460.0) * q;
+    q = 1.0 - s * (1.0 / 378.0) * q;
+    q = 1.0 - s * (1.0 / 304.0) * q;
+    q = 1.0 - s * (1.0 / 238.0) * q;
+    q = 1.0 - s * (1.0 / 180.0) * q;
+    q = 1.0 - s * (1.0 / 130.0) * q;
+    q = 1.0 - s * (1.0 / 88.0) * q;
+    q = 1.0 - s * (1.0 / 54.0) * q;
+    q = 1.0 - s * (1.0 / 28.0) * q;
+    q = 1.0 - s * (1.0 / 10.0) * q;
     double near = a / 3.0 * q;
     double far = (sin(a) / a - cos(a)) / a;
     far = __builtin_fabs(a) > 1.7976931348623157e308 ? 0.0 : far;
     return __builtin_fabs(a) < 1.5 ? near : far;
 }
-INLINE float j1_f32(float a) { return (float)j1_f64((double)a); }
+INLINE float j1_f32(float a, int *lost) {
+    float s = a * a, third = a / 3.0f;
+    float q = 7.201557821206963e-07f;
+    q = fma32(q, s, -6.60777583685135e-05f);
+    q = fma32(q, s, 0.0035713833196085954f);
+    q = fma32(q, s, -0.0999999892607423f);
+    float near = fma32(third * q, s, third);
+    float far = (sin_f32(a, lost) / a - cos_f32(a, lost)) / a;
+    return abs_f32(a) < 1.5f ? near : far;
+}
 
 INLINE float atan_f32(float a) {
     int outside = abs_f32(a) > 1.0f;
