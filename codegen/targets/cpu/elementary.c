@@ -401,8 +401,14 @@ INLINE float j1_f32(float a, int *lost) {
     q = fma32(q, s, 0.0035713833196085954f);
     q = fma32(q, s, -0.0999999892607423f);
     float near = fma32(third * q, s, third);
-    float far = (sin_f32(a, lost) / a - cos_f32(a, lost)) / a;
-    return abs_f32(a) < 1.5f ? near : far;
+    float difference = sin_f32(a, lost) / a - cos_f32(a, lost);
+#ifdef FAST
+    int near_root = 0;
+#else
+    int near_root = abs_f32(a) > 1.5f && abs_f32(difference) < 0.25f;
+#endif
+    *lost |= near_root;
+    return abs_f32(a) < 1.5f ? near : difference / a;
 }
 
 INLINE float atan_f32(float a) {
