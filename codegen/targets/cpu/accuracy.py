@@ -97,8 +97,10 @@ def single_range(routine: Routine, precision: str, single: Callable[..., int]) -
 def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     """Up to which |x| arithmetic stays in the range of float32, parameters varying more.
 
-    Exponentials and their like need no such bound: their code says itself that it is lost.
+    Exponentials and their like need no such bound: their code says itself that it is lost. Nor does
+    what is only a result: where it overflows, infinity is its rounded value.
     """
+    used = {operand for step in routine.steps for operand in step.operands}
     sizes = _probes()[:: _DENSITY // 4]
     held = np.ones(sizes.shape, bool)
     for factor in _WIDER if parameters else (1.0,):
@@ -112,7 +114,7 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
                 known = _values(routine, [given.get(node, ones) for node in routine.arguments])
             fits = {operand: np.abs(value) <= _LARGEST for operand, value in known.items()}
             for place, step in enumerate(routine.steps):
-                if step.operator in ("add", "sub", "mul", "div"):
+                if step.operator in ("add", "sub", "mul", "div") and Earlier(place) in used:
                     given_fit = np.logical_and(*(fits[operand] for operand in step.operands))
                     held &= fits[Earlier(place)] | ~given_fit
     return np.inf if held.all() else float(sizes[max(0, int(held.argmin()) - 1)])
