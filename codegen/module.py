@@ -30,7 +30,24 @@ Direct = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Sequence[T
 """x -> the value, and (gradient for the value, x) -> gradients for x and the parameters."""
 
 
-class Activation(nn.Module):
+class Compiled(nn.Module):
+    """A module whose functions are built from what it consists of, and never pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_function"], state["_elsewhere"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._build()
+
+    def _build(self) -> None:
+        """Set `_function` and `_elsewhere`: for the devices of the backend, and for others."""
+        raise NotImplementedError
+
+
+class Activation(Compiled):
     """An activation function with its trainable parameters.
 
     Shapes: the input has any shape, the output the same. Shared parameters have shape (1,);
@@ -160,15 +177,6 @@ class Activation(nn.Module):
         if self._gated:
             parts.append(f"split_dimension={self.split_dimension}")
         return ", ".join([*parts, f"backend={self.backend!r}"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_function"], state["_elsewhere"]  # built again from the expression
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._build()
 
 
 def compile(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from actsearch.codegen.module import (
     Activation,
     Built,
+    Compiled,
     Direct,
     compile_all,
     halves,
@@ -26,7 +27,7 @@ _COMMON = {"chosen": "backend", "precision": "precision", "split_dimension": "sp
 """Attributes that the activations of a population share, and what users call them."""
 
 
-class Population(nn.Module):
+class Population(Compiled):
     """K activations side by side: activation k is applied to x[k], all of them in one call.
 
     Shapes: x is [K, …] with any strides, and so is the result; its slices lie one after the other.
@@ -143,15 +144,6 @@ class Population(nn.Module):
     def __getitem__(self, index: int | slice) -> Activation | Population:
         found = list(self)[index]
         return Population(found) if isinstance(found, list) else found
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_function"], state["_elsewhere"]  # built again from the activations
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._build()
 
 
 def compile_population(

@@ -184,11 +184,7 @@ def _shape(node: Expression) -> object:
 
 def _may_match(pattern: Expression, shape: object) -> bool:
     if isinstance(pattern, Parameter):
-        return (
-            shape is not Number
-            if pattern.name == _NO_NUMBER
-            else (pattern.name not in _NUMBERS or shape is Number)
-        )
+        return pattern.name not in _NUMBERS or shape is Number
     return _shape(pattern) is shape
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.cells import LARGER, SMALLER, Cells
 from actsearch.equivalence.congruence import Partition
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.term_tables import Place, Shape
 from actsearch.grammar.expression import Apply, Expression
 
@@ -49,7 +50,7 @@ class CellRows:
         self._cells = cells
         self._function = function
         self._local: dict[tuple[object, ...], int] = {}
-        self._known: dict[tuple[Place, int], Numbers] = {}
+        self._known: Memo[tuple[Place, int], Numbers] = Memo(_MEMO_SIZE)
 
     def equal(self, first: int, second: int) -> bool:
         """Whether two rows have the same values on each cell, wherever both are defined."""
@@ -62,8 +63,7 @@ class CellRows:
     def _of_class(self, place: Place, number: int) -> Numbers:
         known = self._known.get((place, number))
         if known is None:
-            if len(self._known) > _MEMO_SIZE:
-                self._known.clear()
+            self._known.make_room()
             whole = self._function(place, number)
             shape, children = self._found.builder.table(place).firsts[number]
             own = self._found.builder.table(place).shapes[shape]

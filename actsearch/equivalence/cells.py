@@ -32,6 +32,7 @@ from actsearch.equivalence.intervals import (
     times,
     widened,
 )
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.quotients import QUOTIENTS
 from actsearch.equivalence.term_tables import Place
 from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter
@@ -86,7 +87,7 @@ class Cells:
     @np.errstate(all="ignore")
     def __init__(self, builder: TermBuilder, quadrant: tuple[int, int]) -> None:
         self._builder = builder
-        self._known: dict[tuple[Place, int], Bounds] = {}
+        self._known: Memo[tuple[Place, int], Bounds] = Memo(_KEPT)
         one = np.full((1, 1, 1), float(quadrant[0]))
         x, beta = (
             (low[None], high[None]) if sign > 0 else (-high[None], -low[None])
@@ -136,8 +137,7 @@ class Cells:
     def _one(self, place: Place, number: int) -> Bounds:
         known = self._known.get((place, number))
         if known is None:
-            if len(self._known) > _KEPT:
-                self._known.clear()
+            self._known.make_room()
             known = self._known[place, number] = self._computed(place, [number])
         return known
 

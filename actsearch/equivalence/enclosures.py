@@ -29,6 +29,7 @@ from actsearch.equivalence.intervals import (
     times,
     widened,
 )
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import (
     Form,
     Monomial,
@@ -60,9 +61,9 @@ _BETA_EDGES = np.array(
 _MAX_SPLITS = 3
 _MEMO_SIZE = 60_000
 
-pseudo_atoms: dict[Expression, Interval] = {}
+pseudo_atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
 """Bounds of what stands for a quotient such as (f(t) − f(0))/t: `orderings` enters them."""
-_atoms: dict[Expression, Interval] = {}
+_atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
 
 
 def enclosure(form: Form, splits: int = _MAX_SPLITS) -> Interval:
@@ -272,8 +273,7 @@ def _is(atom: Expression, name: str) -> bool:
 def _atom(atom: Expression) -> Interval:
     known = _atoms.get(atom)
     if known is None:
-        if len(_atoms) > _MEMO_SIZE:
-            _atoms.clear()
+        _atoms.make_room()
         known = _atoms[atom] = enclosed(atom)
     return known
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.balls import UNDEFINED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import order
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
@@ -107,7 +108,7 @@ class Pool:
         noise = rng.uniform(-_DISTURBANCE, _DISTURBANCE, (61, 3, self.size))
         noise[:, 0] = 0.0
         self._noise = 1.0 + noise
-        self._memo: dict[tuple[Expression, str | None], Floats] = {}
+        self._memo: Memo[tuple[Expression, str | None], Floats] = Memo(_MEMO_SIZE)
         self._names: dict[Expression, frozenset[str]] = {}
 
     @property
@@ -155,8 +156,7 @@ class Pool:
 
     def _values(self, expression: Expression, apart: str | None) -> Floats:
         """Values of shape (3, size): plain, and twice disturbed. Shared nodes are computed once."""
-        if len(self._memo) > _MEMO_SIZE:
-            self._memo.clear()
+        if self._memo.make_room():
             self._names.clear()
         with np.errstate(all="ignore"):
             for node in expression.postorder():

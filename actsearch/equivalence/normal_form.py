@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from actsearch.equivalence import functions, rules
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import (
     ONE,
     UNIT,
@@ -36,7 +37,7 @@ from actsearch.grammar.operators import EVEN, ODD
 _MAX_NODES = 20_000
 _MAX_DEPTH = 150  # functions inside of functions
 _MEMO_SIZE = 100_000
-_forms: dict[Expression, Form] = {}
+_forms: Memo[Expression, Form] = Memo(_MEMO_SIZE)
 _ADDITIVE = frozenset({"add", "sub", "neg"})
 _MULTIPLICATIVE = frozenset({"mul", "div"})
 
@@ -64,8 +65,7 @@ def form_of(expression: Expression) -> Form:
     known = _forms.get(expression)
     if known is not None:
         return known
-    if len(_forms) > _MEMO_SIZE:
-        _forms.clear()
+    _forms.make_room()
     _check_size(expression)
     stack = [expression]
     while stack:

@@ -25,6 +25,7 @@ from actsearch.equivalence.enclosures import (
     is_absolute,
     pseudo_atoms,
 )
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import (
     Form,
     Monomial,
@@ -50,9 +51,9 @@ from actsearch.grammar.language import parse_template
 _MAX_SPLITS = 4
 _MAX_TERMS = 12
 _MEMO_SIZE = 60_000
-_signs: dict[frozenset[tuple[Monomial, Fraction]], tuple[bool, bool]] = {}
-_positive: dict[frozenset[tuple[Monomial, Fraction]], bool] = {}
-_within: dict[Expression, bool] = {}
+_signs: Memo[frozenset[tuple[Monomial, Fraction]], tuple[bool, bool]] = Memo(_MEMO_SIZE)
+_positive: Memo[frozenset[tuple[Monomial, Fraction]], bool] = Memo(_MEMO_SIZE)
+_within: Memo[Expression, bool] = Memo(_MEMO_SIZE)
 
 
 class _Bound(Form):
@@ -73,8 +74,7 @@ def on_quadrant(form: Form) -> bool:
 def _inside(atom: Expression) -> bool:
     known = _within.get(atom)
     if known is None:
-        if len(_within) > _MEMO_SIZE:
-            _within.clear()
+        _within.make_room()
         leaves = [n for n in atom.postorder() if isinstance(n, Input | Parameter)]
         known = _within[atom] = bool(leaves) and all(leaf in LEAVES for leaf in leaves)
     return known
@@ -85,8 +85,7 @@ def sign(form: Form) -> tuple[bool, bool]:
     key = frozenset(form.terms.items())
     known = _signs.get(key)
     if known is None:
-        if len(_signs) > _MEMO_SIZE:
-            _signs.clear()
+        _signs.make_room()
         known = _signs[key] = False, False  # what is asked again on the way there stays open
         if not all(samples.signs(form)):
             try:
@@ -103,8 +102,7 @@ def positive(form: Form) -> bool:
     key = frozenset(form.terms.items())
     known = _positive.get(key)
     if known is None:
-        if len(_positive) > _MEMO_SIZE:
-            _positive.clear()
+        _positive.make_room()
         known = False
         if not samples.signs(form)[1]:
             with np.errstate(all="ignore"):
@@ -247,7 +245,7 @@ def _divided(form: Form) -> Iterator[Form]:
     yield from _lemmas(form)
 
 
-positive_quotients: set[Expression] = set()
+positive_quotients: Memo[Expression, None] = Memo(_MEMO_SIZE)
 """What `_quotient` has made of quotients that are positive everywhere."""
 RISING = frozenset({"sinh", "tanh", "asinh", "atan", "erf", "sigmoid", "exp", "log", "sqrt"})
 
@@ -414,12 +412,10 @@ def _quotient(atom: Apply, argument: Form, bounds: Bounds) -> Parameter:
     digest = hashlib.sha1(order(atom)[2]).hexdigest()
     quotient = Parameter(f"|{atom.operator.name}/|{digest} {bounds.__name__}")
     if bounds not in SIGNED:
-        if len(positive_quotients) > _MEMO_SIZE:
-            positive_quotients.clear()
-        positive_quotients.add(quotient)
+        positive_quotients.make_room()
+        positive_quotients[quotient] = None
     if quotient not in pseudo_atoms:
-        if len(pseudo_atoms) > _MEMO_SIZE:
-            pseudo_atoms.clear()
+        pseudo_atoms.make_room()
         with np.errstate(all="ignore"):
             pseudo_atoms[quotient] = bounds(*enclosure(argument))
     return quotient

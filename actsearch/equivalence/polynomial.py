@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 
+from actsearch.equivalence.memo import Memo
 from actsearch.grammar.errors import BadNumber
 from actsearch.grammar.expression import (
     Apply,
@@ -34,7 +35,7 @@ UNIT: Monomial = ()
 
 _RANK = {Number: 0, Constant: 1, Parameter: 2, Input: 3, Apply: 4}
 _MEMO_SIZE = 200_000
-_orders: dict[Expression, tuple[int, str, bytes]] = {}
+_orders: Memo[Expression, tuple[int, str, bytes]] = Memo(_MEMO_SIZE)
 
 
 class TooLarge(Exception):
@@ -45,8 +46,7 @@ def order(node: Expression) -> tuple[int, str, bytes]:
     """A sort key by structure, the same in every process."""
     known = _orders.get(node)
     if known is None:
-        if len(_orders) > _MEMO_SIZE:
-            _orders.clear()
+        _orders.make_room()
         for part in node.postorder():
             if part not in _orders:
                 _orders[part] = _order(part)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import Form, Monomial
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Apply, Constant, Expression, Number
@@ -29,7 +30,7 @@ _LEAVES: Mapping[Expression, Floats] = {
     SIZE_OF_X: np.geomspace(3e-8, 60.0, _COUNT) * _rng.uniform(0.93, 1.07, _COUNT),
     SIZE_OF_BETA: _rng.permutation(np.geomspace(3e-3, 12.0, _COUNT)),
 }
-_values: dict[Expression, Floats] = {}
+_values: Memo[Expression, Floats] = Memo(_MEMO_SIZE)
 
 
 def signs(form: Form) -> tuple[bool, bool]:
@@ -69,8 +70,7 @@ def _product(product: Monomial) -> Floats:
 def _atom(atom: Expression) -> Floats:
     known = _values.get(atom)
     if known is None:
-        if len(_values) > _MEMO_SIZE:
-            _values.clear()
+        _values.make_room()
         for node in atom.postorder():
             if node not in _values:
                 _values[node] = _computed(node)

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from actsearch.equivalence import enclosures, orderings
 from actsearch.equivalence.balls import ball_value, is_value, precision
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import Form, Monomial, TooLarge, to_expression
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
 
@@ -27,8 +28,8 @@ ODD_RISING = frozenset({"sinh", "tanh", "asinh", "atan", "erf"})
 _MARGIN = Fraction(1, 10**12)  # the table's irrational bounds are floats
 _MEMO_SIZE = 50_000
 _MAX_BARS = 4
-_analytic: dict[Expression, bool] = {}
-_nonzero: dict[frozenset[tuple[Monomial, Fraction]], bool] = {}
+_analytic: Memo[Expression, bool] = Memo(_MEMO_SIZE)
+_nonzero: Memo[frozenset[tuple[Monomial, Fraction]], bool] = Memo(_MEMO_SIZE)
 
 
 def _form(node: Expression) -> Form:
@@ -184,8 +185,7 @@ def nonzero_almost_everywhere(form: Form) -> bool:
     key = frozenset(form.terms.items())
     known = _nonzero.get(key)
     if known is None:
-        if len(_nonzero) > _MEMO_SIZE:
-            _nonzero.clear()
+        _nonzero.make_room()
         known = _nonzero[key] = _nonzero_form(form)
     return known
 
@@ -259,8 +259,7 @@ def is_analytic(expression: Expression) -> bool:
 
     By the identity theorem such a function is zero everywhere or on no open set.
     """
-    if len(_analytic) > _MEMO_SIZE:
-        _analytic.clear()
+    _analytic.make_room()
     for node in _unknown(expression):
         if not isinstance(node, Apply):
             _analytic[node] = True

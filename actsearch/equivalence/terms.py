@@ -25,6 +25,7 @@ from actsearch.equivalence.batches import (
 )
 from actsearch.equivalence.certificate import Certificate, Deadline, decide, differ_at
 from actsearch.equivalence.holes import SHARED_NAME, with_holes
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.term_tables import Place, Shape, Term, TermTable
 from actsearch.grammar.errors import SpaceError
@@ -76,7 +77,7 @@ class TermBuilder:
         self._fine_tables: dict[Place, Floats] = {}
         self._fine = points(_FINE, 1e-9, 40.0, pool.seed + 1, (0.05, 6.0))
         self._fine_leaves = self._fine.leaves(np.float64)
-        self._fine_memo: dict[Expression, Floats] = {}
+        self._fine_memo: Memo[Expression, Floats] = Memo(_MEMO_SIZE)
         self.tables: dict[Place, TermTable] = {}
         self._templates: dict[int, Expression] = {}
         self._varying: dict[tuple[Place, int], bool] = {}
@@ -389,8 +390,7 @@ class TermBuilder:
         return False
 
     def _fine_values(self, form: Expression) -> Floats:
-        if len(self._fine_memo) > _MEMO_SIZE:
-            self._fine_memo.clear()
+        self._fine_memo.make_room()
         known = self._fine_memo.get(form)
         if known is None:
             with np.errstate(all="ignore"):
