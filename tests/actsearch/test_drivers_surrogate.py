@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from scipy import special
 
+import actsearch as acts
 from actsearch.codegen import gradient
 from actsearch.drivers import driver
-from actsearch.drivers.features import POINTS, SPREAD, features
+from actsearch.drivers.features import (
+    CLASSES,
+    POINTS,
+    SAMPLES,
+    SPREAD,
+    _untrained,
+    features,
+    fisher_spectrum,
+)
 from actsearch.drivers.gaussian_process import GaussianProcess
 from actsearch.drivers.scores import CUT, normal_scores
 from actsearch.grammar import SearchSpace, as_expression, parse, space
@@ -57,6 +69,39 @@ def test_equal_functions_have_one_key_and_others_another() -> None:
     keys = {features(parse(text)).key for text in same}
     assert len(keys) == 1
     assert features(parse("x + sin(x) + 1e-3")).key not in keys
+
+
+def test_freedom_is_the_gradient_for_the_parameters() -> None:
+    expression = parse("x*sigmoid(beta*x) + gamma*x; beta = 1.5")
+    slopes = gradient(expression)
+    grid = SPREAD * special.ndtri((np.arange(POINTS) + 0.5) / POINTS)
+    norms = np.hypot(*(evaluate_numpy(slopes[name], {"x": grid}) for name in ("beta", "gamma")))
+    assert np.sinh(features(expression).freedom) == pytest.approx(norms, abs=1e-5)
+    assert not features(parse("x*sigmoid(x)")).freedom.any()
+    fixed, trained = features(parse("tanh(x)")), features(parse("tanh(beta*x)"))
+    assert np.array_equal(fixed.values, trained.values)
+    assert fixed.key != trained.key
+
+
+@pytest.mark.parametrize("text", ["tanh(x)", "x*sigmoid(x)", "sin(x) + 0.3*x**2"])
+def test_the_spectrum_is_that_of_the_fisher_information(text: str) -> None:
+    """Against the whole matrix, from autograd through the network in float64."""
+    x, (first, second, last) = _untrained()
+    activation = acts.compile(text, backend="torch", dtype=torch.float64)
+    weights = [torch.tensor(w, requires_grad=True) for w in (first, second, last)]
+    biases = [torch.zeros(w.shape[1], dtype=torch.float64, requires_grad=True) for w in weights]
+    fisher: Any = 0.0
+    for row in torch.tensor(x):
+        inner = activation(row @ weights[0] + biases[0])
+        outer = activation(inner @ weights[1] + biases[1])
+        likely = torch.log_softmax(outer @ weights[2] + biases[2], 0)
+        for k in range(len(likely)):
+            parts = torch.autograd.grad(likely[k], [*weights, *biases], retain_graph=True)
+            g = torch.cat([part.reshape(-1) for part in parts])
+            fisher = fisher + likely[k].exp().detach() * torch.outer(g, g) / len(x)
+    exact = torch.linalg.eigvalsh(fisher).flip(0)[: SAMPLES * (CLASSES - 1)].numpy()
+    found = np.exp(fisher_spectrum(parse(text)))
+    assert found == pytest.approx(exact, rel=1e-4, abs=1e-8 * exact[0])
 
 
 def test_functions_with_gaps_are_not_finite() -> None:
