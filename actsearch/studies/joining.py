@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from actsearch.studies.interrupts import interrupts_noted
 from actsearch.studies.jobs import Job, TaskSpec, run, warm_up
 from actsearch.studies.leases import BEAT_SECONDS
 from actsearch.studies.records import Training
@@ -53,23 +54,25 @@ def work(
     count = 0
     held: list[Training] = []
     try:
-        while True:
-            if not held:
-                held = store.claim_next(worker)
-            if not held:
-                if store.get("status") == "finished":
-                    return count
-                time.sleep(IDLE_SECONDS)
-                continue
-            [training] = held
-            job = Job.of(training)
-            with _beating(heart, (job.id, job.lease), beat_seconds):
-                result = run(task, spec, job)
-            # the next one is claimed as this one is recorded: one wait for the disk, not two
-            [accepted], held = store.exchange([(training, job.lease, result)], worker)
-            if accepted:
-                count += 1
-                trained(training)
+        with interrupts_noted() as check_for_interrupt:
+            while True:
+                check_for_interrupt()
+                if not held:
+                    held = store.claim_next(worker)
+                if not held:
+                    if store.get("status") == "finished":
+                        return count
+                    time.sleep(IDLE_SECONDS)
+                    continue
+                [training] = held
+                job = Job.of(training)
+                with _beating(heart, (job.id, job.lease), beat_seconds):
+                    result = run(task, spec, job)
+                # the next one is claimed as this one is recorded: one wait for the disk, not two
+                [accepted], held = store.exchange([(training, job.lease, result)], worker)
+                if accepted:
+                    count += 1
+                    trained(training)
     except BaseException:
         for training in held:
             with suppress(StudyError):

@@ -18,6 +18,7 @@ from typing import Any
 from actsearch.grammar import as_expression
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import executor
+from actsearch.studies.interrupts import interrupts_noted
 from actsearch.studies.jobs import TaskSpec
 from actsearch.studies.records import Training, Trial, mean_of
 from actsearch.studies.store import Store
@@ -187,10 +188,15 @@ def compare(
     def finished(_: Training) -> None:
         nonlocal done
         done += 1
+        check_for_interrupt()
         if progress is not None:
             progress(done, len(wanted))
 
-    with tempfile.TemporaryDirectory() as folder, executor(spec, workers) as engine:
+    with (
+        interrupts_noted() as check_for_interrupt,
+        tempfile.TemporaryDirectory() as folder,
+        executor(spec, workers) as engine,
+    ):
         store = Store.create(Path(folder), {})
         try:
             trainings = store.add_trainings("baseline", wanted)

@@ -17,6 +17,7 @@ from actsearch.grammar import SearchSpace
 from actsearch.grammar import space as make_space
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import executor
+from actsearch.studies.interrupts import interrupts_noted
 from actsearch.studies.jobs import TaskSpec
 from actsearch.studies.records import Training
 from actsearch.studies.run_directory import DATABASE, StudyError, exclusive
@@ -185,18 +186,21 @@ def _train(
     """Train what is not finished; what was in work when this was last stopped begins anew."""
     done = sum(training.finished for training in trainings)
 
-    def finished(_: Training | None) -> None:
-        nonlocal done
-        done += 1
+    def tell() -> None:
         if progress is not None:
             progress(done, len(trainings))
+
+    def finished(_: Training) -> None:
+        nonlocal done
+        done += 1
+        check_for_interrupt()
+        tell()
 
     for training in trainings:
         if training.state == "running":
             store.release(training, training.lease)
-    done -= 1
-    finished(None)
-    with executor(spec, workers) as engine:
+    tell()
+    with interrupts_noted() as check_for_interrupt, executor(spec, workers) as engine:
         queue = TrainingQueue(store, engine, finished)
         queue.put(trainings)
         queue.wait_for(trainings)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -373,6 +376,30 @@ def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     runs = [search("swish", trials=1, baselines=(), **options).run for _ in range(2)]
     names = ["swish-digits-mlp-evolution-1", "swish-digits-mlp-evolution-2"]
     assert runs == [Path("runs") / name for name in names]
+
+
+def test_ctrl_c_counts_where_python_forgets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in the callback of a weak reference is printed, and no more."""
+    forgotten = []
+    monkeypatch.setattr(sys, "unraisablehook", forgotten.append)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
+    def press_ctrl_c(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def progress(now: Progress) -> None:
+        if (now.stage, now.done) == ("search", 3):
+            watched = set[int]()
+            reference = weakref.ref(watched, press_ctrl_c)  # noqa: F841
+            del watched
+
+    with pytest.raises(KeyboardInterrupt):
+        small_search(tmp_path, progress=progress)
+    assert [type(fact.exc_value) for fact in forgotten] == [KeyboardInterrupt]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert Study.open(tmp_path).counts["trained"] in (3, 4)
 
 
 def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
