@@ -106,6 +106,11 @@ class Witness:
         """Plain data for JSON."""
         return {"point": dict(self.point), "left": self.left, "right": self.right}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Witness:
+        """The inverse of `to_dict`."""
+        return cls(tuple(data["point"].items()), data["left"], data["right"])
+
 
 @dataclass(frozen=True)
 class Unknown:
@@ -115,6 +120,24 @@ class Unknown:
 
 
 Decision = Certificate | Witness | Unknown
+
+
+def decision_to_dict(decision: Decision) -> dict[str, Any]:
+    """Plain data for JSON."""
+    if isinstance(decision, Certificate):
+        return {"certificate": decision.to_dict()}
+    if isinstance(decision, Witness):
+        return {"witness": decision.to_dict()}
+    return {"unknown": decision.reason}
+
+
+def decision_from_dict(data: Mapping[str, Any]) -> Decision:
+    """The inverse of `decision_to_dict`."""
+    if "certificate" in data:
+        return Certificate.from_dict(data["certificate"])
+    if "witness" in data:
+        return Witness.from_dict(data["witness"])
+    return Unknown(data["unknown"])
 
 
 class Deadline:

@@ -10,7 +10,7 @@ combinations.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
@@ -26,6 +26,7 @@ from actsearch.equivalence.polynomial import (
 )
 from actsearch.grammar.errors import BadNumber
 from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter, call
+from actsearch.grammar.language import as_expression
 
 _BIJECTIONS = {"sinh": "asinh", "asinh": "sinh"}
 """Bijections of the real line, and their inverses."""
@@ -60,6 +61,22 @@ def canonical(expression: Expression, level: str) -> Member:
     except (TooLarge, BadNumber):
         pass
     return start, Change()
+
+
+def replayed(expression: Expression, member: str, change: Mapping[str, str]) -> Member | None:
+    """A member as it was written down, with its change; None unless the change leads to it.
+
+    Args:
+        expression: whose member it is.
+        member: its text.
+        change: what `Change.to_pairs` wrote.
+    """
+    found, steps = as_expression(member), Change.from_pairs(change)
+    moved = steps.applied(plain(expression))
+    try:
+        return (found, steps) if found in (moved, normal_form(moved)) else None
+    except (TooLarge, BadNumber):
+        return None
 
 
 def _simplicity(member: Member) -> tuple[int, int, tuple[int, str, bytes]]:

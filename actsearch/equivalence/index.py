@@ -6,21 +6,25 @@ certificate, or a witness, against each class that they propose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from actsearch.equivalence.certificate import (
     Certificate,
     Deadline,
+    Decision,
     Witness,
     complete,
     decide,
+    decision_from_dict,
+    decision_to_dict,
     rename,
 )
 from actsearch.equivalence.changes import LEVELS
-from actsearch.equivalence.families import canonical
+from actsearch.equivalence.families import Member, canonical, replayed
 from actsearch.equivalence.fingerprint import Fingerprint, Pool, SortedKeys
 from actsearch.equivalence.normal_form import normal_form
+from actsearch.equivalence.proof_cache import ProofCache
 from actsearch.grammar.errors import UsageError, did_you_mean
 from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import as_expression
@@ -65,6 +69,9 @@ class EquivalenceIndex:
             the expression gets a class of its own.
         declarations: whether parameters must also be declared alike (initial value, scope, learning
             rate) to be identified, as they must be for a trained network to be the same.
+        cache: where decisions are kept, and looked up before they are made; classes and
+            certificates are the same without it. A decision that ran into the time limit is not
+            kept.
 
     Raises:
         UsageError: no such level.
@@ -76,6 +83,7 @@ class EquivalenceIndex:
         seed: int = 0,
         seconds: float = 10.0,
         declarations: bool = False,
+        cache: ProofCache | None = None,
     ) -> None:
         check_level(level)
         if declarations and level != "function":
@@ -89,6 +97,7 @@ class EquivalenceIndex:
         self.refusals = 0
         self._seed = seed
         self._seconds = seconds
+        self._cache = cache
         self._pool = Pool(seed)
         self._keys = SortedKeys()
         self._classes: list[_Class] = []
@@ -97,7 +106,9 @@ class EquivalenceIndex:
         # For each coarser level an index of canonical members, one for each class of the level
         # below; so the classes of a level are unions of those below it.
         coarser = LEVELS[1 : LEVELS.index(level) + 1]
-        self._families = {name: EquivalenceIndex("function", seed, seconds) for name in coarser}
+        self._families = {
+            name: EquivalenceIndex("function", seed, seconds, cache=cache) for name in coarser
+        }
 
     def __len__(self) -> int:
         """Number of classes."""
@@ -139,7 +150,7 @@ class EquivalenceIndex:
         if link is not None:
             return self.class_of[link.first]
         for level, families in self._families.items():
-            number = families.lookup(canonical(expression, level)[0])
+            number = families.lookup(self._canonical(expression, level)[0])
             if number is not None:
                 return self.class_of[self._anchor_of(level, number)]
         return None
@@ -152,7 +163,7 @@ class EquivalenceIndex:
         self._by_form.setdefault(self._form_key(view), member)
         self._open(member, view, self._fingerprint(view))
         for level, families in self._families.items():
-            families.open(canonical(view.expression, level)[0])
+            families.open(self._canonical(view.expression, level)[0])
         self.class_of.append(len(self) - 1)
         return self.class_of[member]
 
@@ -206,12 +217,12 @@ class EquivalenceIndex:
     def _family_link(self, member: int, expression: Expression) -> Link | None:
         """At a coarser level: the link from a new function to another one of its family."""
         for place, (level, families) in enumerate(self._families.items()):
-            own, change = canonical(expression, level)
+            own, change = self._canonical(expression, level)
             _, is_new, certificate = families.find_or_add(own)
             if is_new or certificate is None:
                 continue
             earlier = self._anchor_of(LEVELS[place], families.links[-1].first)
-            _, other = canonical(self.expressions[earlier], level)
+            _, other = self._canonical(self.expressions[earlier], level)
             certificate = replace(certificate, first=other.to_pairs(), second=change.to_pairs())
             return Link(earlier, member, certificate)
         return None
@@ -255,13 +266,7 @@ class EquivalenceIndex:
             ]
             if not renamings:
                 continue
-            decision = decide(
-                found.expression,
-                view.expression,
-                renamings,
-                Deadline(self._seconds),
-                self._seed,
-            )
+            decision = self._decide(found.expression, view.expression, renamings)
             if isinstance(decision, Certificate):
                 return Link(found.anchor, member, decision)
             if isinstance(decision, Witness):
@@ -269,6 +274,33 @@ class EquivalenceIndex:
             else:
                 self.doubts.append(Doubt(found.anchor, member, decision.reason))
         return None
+
+    def _decide(
+        self, a: Expression, b: Expression, renamings: Sequence[Mapping[str, str]]
+    ) -> Decision:
+        """`decide`, or what it found before."""
+        pairs = [list(renaming.items()) for renaming in renamings]
+        question = "decision", str(a), str(b), pairs, self._seed
+        known = None if self._cache is None else self._cache.get(*question)
+        if known is not None:
+            return decision_from_dict(known)
+        deadline = Deadline(self._seconds)
+        decision = decide(a, b, renamings, deadline, self._seed)
+        if self._cache is not None and not deadline.passed:
+            self._cache.put(decision_to_dict(decision), *question)
+        return decision
+
+    def _canonical(self, expression: Expression, level: str) -> Member:
+        """`canonical`, or what it found before, after a check that it belongs to the family."""
+        if self._cache is None:
+            return canonical(expression, level)
+        question = "canonical", level, str(expression)
+        known = self._cache.get(*question)
+        member = None if known is None else replayed(expression, *known)
+        if member is None:
+            member = canonical(expression, level)
+            self._cache.put([str(member[0]), dict(member[1].to_pairs())], *question)
+        return member
 
 
 def _declaration(parameter: Parameter) -> tuple[object, ...]:

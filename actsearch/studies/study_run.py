@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actsearch.drivers import Asha, Driver
 from actsearch.drivers import driver as make_driver
@@ -25,6 +25,9 @@ from actsearch.studies.shared_queue import SharedQueue
 from actsearch.studies.store import Store
 from actsearch.studies.tracking import Tracker
 from actsearch.studies.training_queue import TrainingQueue
+
+if TYPE_CHECKING:
+    from actsearch.equivalence.proof_cache import ProofCache
 
 Queue = TrainingQueue | SharedQueue
 
@@ -114,7 +117,8 @@ class StudyRun:
 
     def _stages(self, queue: Queue) -> None:
         self._train("baseline", "baselines", queue)
-        self._search(queue)
+        with closing(_proofs()) as proofs:
+            self._search(queue, proofs)
         if self._config["retest"]:
             self._train("retest", "retest", queue)
 
@@ -160,7 +164,7 @@ class StudyRun:
         halving.calibrate(metrics)
         return halving
 
-    def _search(self, queue: Queue) -> None:
+    def _search(self, queue: Queue, proofs: ProofCache) -> None:
         config = self._config
         space = _space(config)
         baselines = self._store.trainings("baseline")
@@ -168,7 +172,7 @@ class StudyRun:
             self._store,
             self._driver(space, baselines),
             space.expression,
-            None if config["level"] is None else _index(config["level"]),
+            None if config["level"] is None else _index(config["level"], proofs),
             queue,
             trials=config["trials"],
             window=config["window"],
@@ -237,11 +241,18 @@ class StudyRun:
             )
 
 
-def _index(level: str) -> EquivalenceIndex:
+def _proofs() -> ProofCache:
+    from actsearch.codegen.targets.cpu.toolchain import cache_folder
+    from actsearch.equivalence.proof_cache import NAME, ProofCache
+
+    return ProofCache(cache_folder() / NAME)
+
+
+def _index(level: str, proofs: ProofCache) -> EquivalenceIndex:
     from actsearch.equivalence import EquivalenceIndex as Index
 
     # at the finest level a reward holds for the initial values that were trained, and for no others
-    return Index(level, declarations=level == "function")
+    return Index(level, declarations=level == "function", cache=proofs)
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:
