@@ -12,7 +12,7 @@ from actsearch.grammar import Expression, parse
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.constraints import check_constraints, violated
 from actsearch.studies.study import search
-from tests.actsearch.test_resume import begun, settings
+from tests.actsearch.synthetic_study import begun, settings
 
 
 def has_no_sine(expression: Expression) -> bool:

@@ -30,9 +30,9 @@ from actsearch.studies.run_directory import (
 )
 from actsearch.studies.store import Store
 from actsearch.studies.study import Progress, Study, search
+from tests.actsearch.synthetic_study import finished, settings
 from tests.actsearch.synthetic_task import NAME
 from tests.actsearch.test_executors import JOBS, alive, run_all
-from tests.actsearch.test_resume import finished, settings
 from tests.actsearch.test_study import essence
 
 SMALL = {"trials": 12, "retest": 1, "baseline_seeds": 1}

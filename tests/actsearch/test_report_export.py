@@ -15,7 +15,7 @@ from actsearch.grammar.errors import UsageError
 from actsearch.report import ExportError, export_rows, export_study
 from actsearch.report.export import COLUMNS
 from actsearch.studies.study import Study, search
-from tests.actsearch.test_resume import settings
+from tests.actsearch.synthetic_study import settings
 
 
 @pytest.fixture(scope="module")

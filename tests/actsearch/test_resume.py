@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,43 +16,15 @@ from typing import Any
 import pytest
 
 from actsearch.drivers import DRIVERS
-from actsearch.studies.records import STAGES
 from actsearch.studies.store import Store
 from actsearch.studies.study import Progress, Study, search
-from tests.actsearch.synthetic_task import NAME, read_log
+from tests.actsearch.synthetic_study import begun, finished, settings
+from tests.actsearch.synthetic_task import read_log
 from tests.actsearch.test_executors import alive
 from tests.actsearch.test_study import essence
 
 KILLS = 20
 CONTROLLERS = ("reinforce", "ppo", "pqt")
-
-
-def settings(run: Path, log: Path, **options: Any) -> dict[str, Any]:
-    return {
-        "task": NAME,
-        "task_options": {"log": str(log)},
-        "run": run,
-        "driver": "evolution",
-        "driver_options": {"population": 8, "tournament": 3},
-        "trials": 40,
-        "baselines": ("relu(x)",),
-        "baseline_seeds": 2,
-        "retest": 2,
-        "retest_seeds": 2,
-        "seed": 3,
-        **options,
-    }
-
-
-def finished(run: Path) -> set[tuple[str, str, str]]:
-    """(expression, seed, split) of the trainings whose results are recorded."""
-    store = Store.open(run, writable=False)
-    trainings = [t for stage in STAGES for t in store.trainings(stage) if t.finished]
-    return {(t.expression, str(t.seed), t.split) for t in trainings}
-
-
-def begun(log: Path) -> Counter[tuple[str, ...]]:
-    return Counter(facts for what, _, facts in read_log(log) if what == "begin")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +38,7 @@ import sys
 from pathlib import Path
 from actsearch.studies.run_directory import DATABASE
 from actsearch.studies.study import Study, search
-from tests.actsearch.test_resume import settings
+from tests.actsearch.synthetic_study import settings
 run, log, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 if (run / DATABASE).exists():
     Study.resume(run, workers=workers)

@@ -17,8 +17,8 @@ from actsearch.studies.shared_queue import SharedQueue
 from actsearch.studies.store import Store
 from actsearch.studies.study import Study, search
 from tests.actsearch.postgres_server import postgres_url
+from tests.actsearch.synthetic_study import begun, settings
 from tests.actsearch.synthetic_task import NAME, read_log
-from tests.actsearch.test_resume import begun, settings
 from tests.actsearch.test_study import essence
 
 CONFIG = {"task": {"name": NAME, "options": {}}, "device": "auto"}

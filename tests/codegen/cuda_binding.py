@@ -55,8 +55,9 @@ def bound(source: str, folder: Path) -> Any:
         f"-I{sysconfig.get_paths()['include']}", f"-L{root / 'lib'}",
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         "-ltorch", "-ltorch_cpu", "-lc10", "-ltorch_python",
+        "-O0",  # of torch's headers there is much more than of the kernels
     ]  # fmt: skip
-    text = f"#include <torch/extension.h>\n{SHIM}{source}{RUN}{LAUNCH}"
+    text = f"#include <ATen/ATen.h>\n{SHIM}{source}{RUN}{LAUNCH}"
     key = f"binding-{toolchain.key(compiler, text, *FLAGS, *flags, torch.__version__)}"
     arguments = [*FLAGS, f"-I{folder}", *flags]
     path = toolchain.cached(key) or toolchain.build(compiler, [key], text, *arguments)[0]

@@ -1,7 +1,7 @@
 """Random expressions for hypothesis: every operator, every kind of leaf.
 
-A list of small integers is read as a program for a stack machine: quick to draw, and it shrinks to
-short programs, which are small expressions.
+Bytes are read as a program for a stack machine: quick to draw, and they shrink to short programs,
+which are small expressions.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _VALUES = sorted(set(OPERATORS) - COMPARISONS - {"where"})
 _CODES: list[Expression | str] = [*LEAVES, *_VALUES, *sorted(COMPARISONS)]
 
 
-def _run(program: list[int]) -> Expression:
+def _run(program: bytes) -> Expression:
     """Push leaves, apply operators to the top of the stack; comparisons choose between values."""
     stack: list[Expression] = [LEAVES[program[0] % len(LEAVES)]]
     for code in program:
-        item = _CODES[code]
+        item = _CODES[code % len(_CODES)]
         if isinstance(item, Expression):
             stack.append(item)
             continue
@@ -51,6 +51,4 @@ def _run(program: list[int]) -> Expression:
     return stack[-1]
 
 
-expressions: st.SearchStrategy[Expression] = st.lists(
-    st.integers(0, len(_CODES) - 1), min_size=1, max_size=20
-).map(_run)
+expressions: st.SearchStrategy[Expression] = st.binary(min_size=1, max_size=20).map(_run)

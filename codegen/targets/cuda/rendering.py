@@ -317,7 +317,9 @@ BODIES = {"forward": _forward, "backward": _backward}
 
 HEAD = """\
 #ifdef TORCH_EXTENSION_NAME /* built by torch.utils.cpp_extension; see the end */
-#include <torch/extension.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/utils/pybind.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/core/DeviceGuard.h>
 #include <cuda_runtime.h>
