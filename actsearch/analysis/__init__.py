@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actsearch.analysis.cost import kernel_cost
+from actsearch.analysis.cost import kernel_cost, saved_bytes, training_cost
 from actsearch.analysis.names import known_name
 from actsearch.analysis.pieces import Interval, Jump, Kink, Piece
 from actsearch.analysis.properties import Properties, properties
@@ -16,4 +16,6 @@ __all__ = [
     "kernel_cost",
     "known_name",
     "properties",
+    "saved_bytes",
+    "training_cost",
 ]

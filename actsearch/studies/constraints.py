@@ -24,6 +24,18 @@ def _cost(expression: Expression) -> float:
     return kernel_cost(expression)
 
 
+def _training_cost(expression: Expression) -> float:
+    from actsearch.analysis import training_cost
+
+    return training_cost(expression)
+
+
+def _memory(expression: Expression) -> float:
+    from actsearch.analysis import saved_bytes
+
+    return saved_bytes(expression)
+
+
 def _nodes(expression: Expression) -> float:
     return float(sum(1 for _ in expression.postorder()))
 
@@ -54,24 +66,34 @@ def _bounded(expression: Expression) -> bool:
     return math.isfinite(extent.low) and math.isfinite(extent.high)
 
 
+def _defined(expression: Expression) -> bool:
+    from actsearch.analysis import properties
+
+    domain = properties(expression).domain
+    return len(domain) == 1 and (domain[0].low, domain[0].high) == (-math.inf, math.inf)
+
+
 MEASURES: Mapping[str, Callable[[Expression], float]] = {
     "cost": _cost,
     "lipschitz": _lipschitz,
+    "memory": _memory,
     "nodes": _nodes,
     "operators": _operators,
     "parameters": lambda expression: float(len(expression.parameters)),
+    "training_cost": _training_cost,
 }
 """What can be bounded: measure <= number, measure >= number."""
 
 PROPERTIES: Mapping[str, Callable[[Expression], bool]] = {
     "bounded": _bounded,
     "continuous": _is("continuous", True),
+    "defined": _defined,
     "even": _is("parity", "even", "both"),
     "monotone": _is("monotone", "increasing", "decreasing"),
     "odd": _is("parity", "odd", "both"),
     "smooth": _is("smooth", True),
 }
-"""What can be asked for by name, with parameters at their initial values."""
+"""What can be asked for by name, with parameters at their initial values; `defined`: everywhere."""
 
 
 def check_constraints(texts: Collection[str]) -> None:

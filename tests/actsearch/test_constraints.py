@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from actsearch.analysis import kernel_cost
+from actsearch.analysis import kernel_cost, training_cost
 from actsearch.cli import main
+from actsearch.codegen import gradient
 from actsearch.grammar import Expression, parse
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.constraints import check_constraints, violated
@@ -36,6 +37,12 @@ def has_no_sine(expression: Expression) -> bool:
         ("sin(x)", "operators>=2", "operators is 1, not >= 2"),
         ("2*tanh(x)", "lipschitz<=2", None),
         ("exp(x)", "lipschitz<=100", "lipschitz is inf, not <= 100"),
+        ("log(abs(x))", "defined", "not defined"),
+        ("sqrt(x**2 + 1)", "defined", None),
+        ("sin(x)/x", "defined", None),
+        ("x*sigmoid(x)", "memory<=4", None),
+        ("x*sigmoid(gate)", "memory<=4", "memory is 8, not <= 4"),
+        ("relu(x)", "training_cost<=5", None),
         ("x + sin(x)", f"{__name__}:has_no_sine", f"not {__name__}:has_no_sine"),
         ("x", f"{__name__}:has_no_sine", None),
     ],
@@ -48,6 +55,15 @@ def test_the_cost_counts_shared_parts_once() -> None:
     once = kernel_cost(parse("exp(x)"))
     assert kernel_cost(parse("exp(x)*exp(x)")) - once == kernel_cost(parse("x*x"))
     assert kernel_cost(parse("x")) == 0
+
+
+def test_training_costs_both_passes() -> None:
+    for text in ("x*sigmoid(beta*x)", "max(x, tanh(x))", "exp(-x**2)", "x*sigmoid(gate)"):
+        expression = parse(text)
+        slopes = gradient(expression).values()
+        dearest = max(map(kernel_cost, slopes))
+        backward = training_cost(expression) - kernel_cost(expression)
+        assert dearest <= backward <= sum(map(kernel_cost, slopes))
 
 
 @pytest.mark.parametrize(
