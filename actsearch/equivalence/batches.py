@@ -178,17 +178,26 @@ _CONSTANTS = {"pi": math.pi, "e": math.e}
 
 def squash(values: Floats) -> Floats:
     """v/(1 + |v|), and 7 for what is undefined or infinite."""
+    with np.errstate(invalid="ignore"):
+        found = _squashed(values)
+    np.copyto(found, _UNDEFINED, where=np.isnan(found))
+    return found
+
+
+def _squashed(values: Floats) -> Floats:
     sizes = np.abs(values)
     sizes += 1
-    with np.errstate(invalid="ignore"):
-        np.divide(values, sizes, out=sizes)
-    np.copyto(sizes, _UNDEFINED, where=np.isnan(sizes))
+    np.divide(values, sizes, out=sizes)
     return sizes
 
 
 def keys(values: Floats, weights: Floats) -> Floats:
     """The two keys of each row, shape (rows, 2)."""
-    return np.asarray(squash(values).astype(np.float64, copy=False) @ weights)
+    with np.errstate(invalid="ignore"):
+        found = _squashed(values).astype(np.float64, copy=False) @ weights
+    odd = np.flatnonzero(np.isnan(found[:, 0]))
+    found[odd] = squash(values[odd]).astype(np.float64, copy=False) @ weights
+    return np.asarray(found)
 
 
 def grouped(first: Floats, second: Floats) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -197,24 +206,46 @@ def grouped(first: Floats, second: Floats) -> tuple[NDArray[Any], NDArray[np.boo
     Returns:
         The order, and for each place in it whether a new group begins there.
     """
-    order = np.argsort(first).astype(np.int32 if len(first) < 2**31 else np.int64)
+    order, close = _by_cell(first)
     begins = np.ones(len(order), dtype=bool)
-    mixed = []
-    for start in range(0, len(order) - 1, _STRIDE):  # in strides: the arrays are long
-        here = order[start : start + _STRIDE + 1]
-        close = np.diff(first[here]) <= TOLERANCE
-        begins[start + 1 : start + 1 + len(close)] = ~close
-        pairs = np.flatnonzero(close)
-        apart = _apart(second[here[pairs]], second[here[pairs + 1]])
-        mixed.append(start + pairs[apart])
-    for start, end in _runs(
-        begins, np.concatenate([*mixed, np.empty(0, int)])
-    ):  # different functions with the same first key
-        run = order[start:end]
-        inner = run[np.argsort(second[run], kind="stable")]
-        order[start:end] = inner
-        begins[start + 1 : end] = _apart(second[inner[:-1]], second[inner[1:]])
+    places = np.flatnonzero(np.append(close, False) | np.append(False, close))
+    if not len(places):
+        return order, begins
+    rows = order[places]
+    own = first[rows]
+    inner = np.argsort(own)
+    rows, own, other = rows[inner], own[inner], second[rows[inner]]
+    apart = np.append(True, np.diff(own) > TOLERANCE)
+    mixed = np.flatnonzero(_apart(other[:-1], other[1:]) & ~apart[1:])
+    for start, end in _runs(apart, mixed):  # different functions with the same first key
+        run = np.argsort(other[start:end], kind="stable")
+        rows[start:end], other[start:end] = rows[start:end][run], other[start:end][run]
+        apart[start + 1 : end] = _apart(other[start : end - 1], other[start + 1 : end])
+    order[places], begins[places] = rows, apart
     return order, begins
+
+
+def _by_cell(values: Floats) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Rows by value, those that differ by no more than the tolerance in any order, and whether two
+    neighbours may be such ones.
+
+    A cell's number and the row's share one whole number: these are sorted in half the time.
+    """
+    count = len(values)
+    bits = max(1, count.bit_length())
+    low, high = (float(values.min()), float(values.max())) if count else (0.0, 0.0)
+    width = max(TOLERANCE, (high - low) / 2.0 ** (63 - bits))
+    packed = np.empty(count, dtype=np.uint64)
+    for start in range(0, count, _STRIDE):  # in strides: the arrays are long
+        here = slice(start, min(start + _STRIDE, count))
+        packed[here] = (np.asarray(values[here], dtype=np.float64) - low) / width
+        packed[here] <<= np.uint64(bits)
+        packed[here] |= np.arange(here.start, here.stop, dtype=np.uint64)
+    packed.sort()
+    order = np.empty(count, dtype=np.int32 if count < 2**31 else np.int64)
+    np.bitwise_and(packed, np.uint64((1 << bits) - 1), out=order, casting="unsafe")
+    packed >>= np.uint64(bits)
+    return order, packed[1:] - packed[:-1] <= 1
 
 
 _STRIDE = 1 << 20

@@ -421,19 +421,23 @@ def _job(
     big: TermTable,
     folder: str,
 ) -> Job:
+    # Half of the points will do: the time goes into them, and what they take for equal is compared
+    # at more points in any case. Every other four, so that the pool stays closed under signs.
+    kept = np.flatnonzero(np.arange(len(builder.pool)) // 4 % 2)
+
     def save(name: str, array: Floats) -> str:
         np.save(Path(folder) / f"{name}.npy", array)
         return name
 
-    save("big", big.values)
-    save("weights", builder.pool.weights)
+    save("big", big.values[:, kept])
+    save("weights", builder.pool.weights[kept])
     for name, values in builder.leaves.items():
-        save(f"leaf_{name}", values)
+        save(f"leaf_{name}", values[:, kept])
     names: dict[Place, str] = {}
     for shape in shapes:
         for place in shape.places:
             if place != big.place and place not in names:
-                names[place] = save(f"table_{len(names)}", builder.table(place).values)
+                names[place] = save(f"table_{len(names)}", builder.table(place).values[:, kept])
     small = tuple(
         tuple(
             None if chosen is None else names[place]
@@ -446,11 +450,15 @@ def _job(
 
 def _numbered(order: Ints, begins: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     """Class numbers in order of the classes' first rows, and these rows."""
-    starts = np.flatnonzero(begins)
-    firsts = np.minimum.reduceat(order, starts)
-    rank = np.empty(len(starts), dtype=np.int32)
-    by_first = np.argsort(firsts)
-    rank[by_first] = np.arange(len(starts), dtype=np.int32)
-    numbers = np.empty(len(order), dtype=np.int32)
-    numbers[order] = rank[np.cumsum(begins) - 1]
-    return numbers, firsts[by_first]
+    places = np.flatnonzero(~begins | ~np.append(begins[1:], True))  # of groups of several rows
+    is_root = np.ones(len(order), dtype=bool)
+    rows, starts = order[places], np.flatnonzero(begins[places])
+    if len(rows):
+        roots = np.minimum.reduceat(rows, starts)
+        roots = np.repeat(roots, np.diff(np.append(starts, len(rows))))
+        is_root[rows[rows != roots]] = False
+    numbers = np.cumsum(is_root, dtype=np.int32)
+    numbers -= 1
+    if len(rows):
+        numbers[rows] = numbers[roots]
+    return numbers, np.flatnonzero(is_root)

@@ -31,7 +31,7 @@ from actsearch.equivalence.term_tables import Shape
 from actsearch.equivalence.terms import TermBuilder
 from actsearch.grammar.expression import Expression, Parameter
 
-_BLOCK = 512
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actsearch.equivalence import audit, batches
+from actsearch.equivalence import audit, batches, congruence
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.certificate import Witness, decide
 from actsearch.equivalence.congruence import Partition, partition, sharpen
 from actsearch.equivalence.holes import with_holes
 from actsearch.equivalence.partition_files import load_partition, save_partition
+from actsearch.equivalence.refinement import WideValues, refined
 from actsearch.grammar import SpaceError, parse
 from actsearch.grammar.errors import UsageError
 from actsearch.grammar.expression import Expression
@@ -231,3 +232,51 @@ def test_keys_are_close_for_equal_values_and_undefined_counts() -> None:
     order, begins = batches.grouped(both[:, 0], both[:, 1])
     groups = np.split(order, np.flatnonzero(begins)[1:])
     assert sorted(sorted(group.tolist()) for group in groups) == [[0, 1], [2], [3], [4]]
+
+
+def test_grouping_by_cells_is_grouping_by_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle sorts keys and links neighbours; the groups are the same, in strides, too."""
+    monkeypatch.setattr(batches, "_STRIDE", 1000)
+    rng = np.random.default_rng(3)
+    first = np.round(rng.uniform(-9, 9, 20_000), 4)  # many equal ones
+    first += rng.choice([0.0, 0.6, 0.9, 1.1], 20_000) * batches.TOLERANCE
+    second = (rng.integers(0, 2, 20_000) / 7).astype(np.float32)
+    order, begins = batches.grouped(first, second)
+    assert sorted(order.tolist()) == list(range(20_000))
+    found = {frozenset(group) for group in np.split(order, np.flatnonzero(begins)[1:])}
+    expected = set()
+    by_first = np.argsort(first)
+    for group in np.split(
+        by_first, np.flatnonzero(np.diff(first[by_first]) > batches.TOLERANCE) + 1
+    ):
+        for value in np.unique(second[group]):
+            expected.add(frozenset(group[second[group] == value]))
+    assert found == expected
+    assert max(map(len, found)) > 2
+    empty = batches.grouped(np.empty(0), np.empty(0, np.float32))
+    assert [len(part) for part in empty] == [0, 0]
+
+
+def test_classes_are_numbered_by_their_first_rows() -> None:
+    order = np.array([5, 2, 0, 4, 1, 3], dtype=np.int32)
+    begins = np.array([True, False, True, True, False, False])
+    numbers, roots = congruence._numbered(order, begins)
+    assert numbers.tolist() == [0, 1, 2, 1, 1, 2]
+    assert roots.tolist() == [0, 1, 2]
+
+
+def test_comparison_at_more_points_splits_what_differs_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All terms of a small space thrown together: what comes out are its functions, by balls."""
+    found = congruence.partition(closed_space(), processes=1)
+    rows = np.arange(len(found.numbers), dtype=np.int32)
+    together = np.zeros(len(rows), dtype=bool)
+    together[0] = True
+    pool = batches.points(1024, 2e-8, 12.0, 1, (0.03, 9.0))
+    wide = WideValues(found.builder, found.shapes, found.arms, found.big, pool)
+    monkeypatch.setattr("actsearch.equivalence.refinement._ROUNDS", 200)
+    order, begins = refined(wide, rows, together, 1)
+    numbers, roots = congruence._numbered(order, begins)
+    assert numbers.tolist() == found.numbers.tolist()
+    assert roots.tolist() == found.roots.tolist()
