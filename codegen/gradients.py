@@ -31,6 +31,11 @@ CLEAN = Rules(
     "a + k -> a - (-k)",
     "a + k*b -> a - (-k)*b",
     "a - k*b -> a + (-k)*b",
+    "a + b - a -> b",
+    "a - (a + b) -> -b",
+    "a - b + b -> a",
+    "a - b - a -> -b",
+    "a - (a - b) -> b",
     # signs
     "--a -> a",
     "-(a - b) -> b - a",

@@ -54,6 +54,9 @@ STABLE = Rules(
     "log(cosh(a)) -> abs(a) + softplus(-2*abs(a)) - log(2)",
     "1 - tanh(a)**2 -> 4*(sigmoid(2*a)*sigmoid(-2*a))",
     "1 - 4*(sigmoid(2*a)*sigmoid(-2*a)) -> tanh(a)**2",
+    "b*exp(a) + c*cosh(a) -> where(2*b + c == 0, c/2*exp(-a), (b + c/2)*exp(a) + c/2*exp(-a))",
+    "b*exp(a) + c*sinh(a) -> where(abs(a) < 1, (b + c)*sinh(a) + b*cosh(a),"
+    " where(2*b + c == 0, -c/2*exp(-a), (b + c/2)*exp(a) - c/2*exp(-a)))",
     # exponentials of opposite signs
     "exp(a)*exp(b) -> exp(a + b)",
     "exp(a)/exp(b) -> exp(a - b)",

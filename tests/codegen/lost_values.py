@@ -1,16 +1,19 @@
 """No value is lost: no NaN or infinity where the exact result is finite and fits into float32.
 
-`python -m tests.codegen.lost_values` checks the target `cpu` over the one-unit space, 6,250
-expressions, in half an hour on one core; the tests check a sample.
+And where an input is infinite the result is the limit. `python -m tests.codegen.lost_values` checks
+the target `cpu` over the one-unit space, 6,250 expressions, in half an hour on one core; the tests
+check a sample.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
 
@@ -23,9 +26,13 @@ from actsearch.grammar.search_space import space
 
 DIGITS = 150
 FACTORS = (1.0, -1.0, 0.4375, 2.0, 0.0)  # of the parameters' initial values
+LIMITS_AT = (1.0, -1.0, 0.4375)  # of these; 0 times infinity has no limit
 LARGEST = float(np.finfo(np.float32).max)
 GROUP = 16  # a group is computed in float64 as a whole
 BATCH = 64  # expressions compiled in one go
+EXPONENTIAL = [150 * 1.27**k for k in range(13)]  # exp(exp(x)) has digits here
+ALGEBRAIC = [2.0 ** (12 + 4 * k) for k in range(13)]  # x/(x + 1000) is 1 here
+CLOSE = 1e-5  # how near, relatively, the last two values there are where there is a limit
 
 _SMALL = [0.0, 1.4e-45, 1e-40, 2.0**-126, 1e-30, 1e-20, 1e-10, 1e-7, 1e-6, 1e-3, 0.03]
 _MIDDLE = [0.25, 0.5, 0.7, 1, 1.2, 1.6, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.6, 7, 8, 9, 9.2, 9.4]
@@ -63,7 +70,7 @@ def points() -> np.ndarray:
 
 
 def losses(texts: Iterable[str], factors: Sequence[float] = FACTORS) -> Iterator[Loss]:
-    """What the target `cpu` loses of value and gradients of some activations."""
+    """What the target `cpu` loses of value and gradients of some activations, and their limits."""
     expressions = [_one_parameter_an_element(parse(text)) for text in texts]
     programs = [program(expression) for expression in expressions]
     _compile(programs)
@@ -76,6 +83,12 @@ def losses(texts: Iterable[str], factors: Sequence[float] = FACTORS) -> Iterator
             found = _computed(function, compiled, x, held)
             for of, formula in formulas.items():
                 yield from _losses(compiled.expression, of, formula, found[of], held)
+            if factor in LIMITS_AT:
+                ends = torch.tensor([np.inf, -np.inf, LARGEST, -LARGEST]).repeat_interleave(GROUP)
+                found = _computed(function, compiled, ends, held)
+                for of, formula in formulas.items():
+                    there = found[of][::GROUP]
+                    yield from _wrong_limits(compiled.expression, of, formula, there, held)
 
 
 def _one_parameter_an_element(expression: Expression) -> Expression:
@@ -87,12 +100,12 @@ def _one_parameter_an_element(expression: Expression) -> Expression:
 
 def _compile(programs: Sequence[Program]) -> None:
     """In one go, which is faster than one by one where they are needed."""
-    numbers = kernels.load(programs, "accurate")
+    numbered = dict(zip(kernels.load(programs, "accurate"), programs, strict=True))
     variants = [(routine, type_) for routine in ("forward", "backward") for type_ in ("f32", "f64")]
     kernels.compiled(
         [
             kernels.Piece(number, compiled, "accurate", variant)
-            for number, compiled in zip(numbers, programs, strict=True)
+            for number, compiled in numbered.items()
             for variant in variants
         ]
     )
@@ -128,16 +141,67 @@ def _losses(
             yield Loss(expression, of, {"x": at, **held}, float(value), float(right))
 
 
+def _wrong_limits(
+    expression: Expression, of: str, formula: Expression, found: np.ndarray, held: dict[str, float]
+) -> Iterator[Loss]:
+    """Where results at x = inf and x = -inf are not what values at ever larger x converge to.
+
+    Nor what the result is at the largest number: in floats x + 1 - x has other limits than in R.
+    """
+    given = {p.name: held[p.name] for p in formula.parameters}
+    infinite, large = found.astype(np.float64).reshape(2, 2)
+    for sign, value, before in zip((1.0, -1.0), infinite, large, strict=True):
+        right = None
+        for sizes in (EXPONENTIAL, ALGEBRAIC):
+            at = given | {"x": sign * np.array(sizes)}
+            exact = evaluate(formula, at, backend="mpmath", digits=DIGITS)
+            if right is None:
+                right = limit(list(np.broadcast_to(exact, len(sizes))))
+        if right is None or (np.isfinite(value) and value == before):
+            continue
+        right = np.copysign(np.inf, right) if abs(right) > LARGEST else right
+        if not np.isclose(value, right, rtol=10 * CLOSE, atol=1e-30):
+            yield Loss(expression, of, {"x": sign * np.inf, **held}, float(value), right)
+
+
+def limit(values: Sequence[Any]) -> float | None:
+    """What exact values at ever larger x converge to, 0 and infinity included, if it shows."""
+    if not all(map(mpmath.isfinite, values)):
+        return None
+    if all(value == values[-1] for value in values):
+        return float(values[-1])
+    changes = [abs(b - a) for a, b in itertools.pairwise(values)]
+    settles = all(b <= 0.9 * a for a, b in itertools.pairwise(changes))
+    if settles and changes[-1] <= CLOSE * abs(values[-1]):
+        return float(values[-1])
+    if not (all(value > 0 for value in values) or all(value < 0 for value in values)):
+        return None
+    sizes = [abs(value) for value in values]
+    if _grows([1 / size for size in sizes]):
+        return 0.0
+    return float(mpmath.sign(values[-1])) * np.inf if _grows(sizes) else None
+
+
+def _grows(sizes: Sequence[Any]) -> bool:
+    """At least as a logarithm does."""
+    steps = [b - a for a, b in itertools.pairwise(sizes)]
+    return steps[0] > 0 and all(b >= 0.95 * a for a, b in itertools.pairwise(steps))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="check each n-th expression")
-    texts = list(space("swish", units=1))[:: parser.parse_args().every]
+    parser.add_argument("--first", type=int, default=0, help="begin with this one")
+    parser.add_argument("--last", type=int, help="end before this one")
+    chosen = parser.parse_args()
+    texts = list(space("swish", units=1))[chosen.first : chosen.last : chosen.every]
     lost = 0
     for first in range(0, len(texts), BATCH):
         for loss in losses(texts[first : first + BATCH]):
             lost += 1
             print(loss)
-        print(f"{min(first + BATCH, len(texts))} of {len(texts)} checked, {lost} values lost")
+        done = min(first + BATCH, len(texts))
+        print(f"{done} of {len(texts)} checked, {lost} values lost", flush=True)
 
 
 if __name__ == "__main__":

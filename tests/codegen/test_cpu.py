@@ -231,6 +231,61 @@ def range_of(text: str, routine: str) -> accuracy.Range:
     return accuracy.single_range(getattr(activation, routine), "accurate", single)
 
 
+LOOKED_UP = 1 << 18  # elements from which on cubics take the place of slow float32 code
+
+
+def is_looked_up(text: str, routine: str) -> bool:
+    return kernels._cubics(program(parse(text)), routine) is not None
+
+
+@pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "gelu(x)", "x*tanh(x) + 0.3", "erf(x)*x"])
+def test_many_elements_are_looked_up(text: str) -> None:
+    """Within the tolerance of float64, whatever the size of x: where there is no cubic, too."""
+    assert is_looked_up(text, "forward")
+    assert is_looked_up(text, "backward")
+    activation = compile(text, backend="cpu")
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(LOOKED_UP, generator=generator)
+    x[40_000:80_000] *= 10.0 ** torch.randint(-38, 6, (40_000,), generator=generator)
+    x[80_000:81_024] = torch.linspace(-1e-3, 1e-3, 1024)
+    x[100_000:100_004] = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0])
+    x.requires_grad_()
+    dy = torch.randn(LOOKED_UP, generator=generator)
+    y = activation(x)
+    (dx,) = torch.autograd.grad(y, x, dy)
+    wide = x.detach().double().requires_grad_()
+    exact = activation(wide)
+    (slope,) = torch.autograd.grad(exact, wide, torch.ones_like(wide))
+    by_code = torch.cat([activation(part) for part in x.detach().split(LOOKED_UP // 4)])
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        assert not torch.equal(y[:1000], by_code[:1000])
+    for found, right, ulps in ((y, exact, 2.0), (dx, slope * dy.double(), 4.5)):
+        assert torch.equal(found.isnan(), right.isnan())
+        held = right.abs() <= torch.finfo(torch.float32).max
+        sizes = right.detach().abs().clamp(min=2.0**-126)
+        if found is dx:  # near a root of the slope the unit is that of its neighbours
+            near_root = slope.abs() < 0.3
+            sizes = torch.where(near_root & (x.abs() > 0.3), 0.3 * dy.abs().double(), sizes)
+        unit = sizes.float()[held].double() * 2.0**-23
+        assert ((found.double() - right).abs()[held] <= ulps * unit).all()
+
+
+def test_large_tensors_of_any_layout_are_looked_up() -> None:
+    activation = compile("mish(x)", backend="cpu")
+    x = torch.randn(600, 10, 90).transpose(0, 2)
+    assert torch.equal(activation(x), activation(x.contiguous()))
+    odd = torch.randn(LOOKED_UP + 1027)
+    assert torch.equal(activation(odd)[:LOOKED_UP], activation(odd[:LOOKED_UP]))
+
+
+def test_what_is_looked_up() -> None:
+    """Neither short code, which is faster, nor what is not smooth in numbers of usual size."""
+    assert not is_looked_up("x*exp(x)", "forward")
+    assert not is_looked_up("relu(x)", "backward")
+    assert not is_looked_up("where(x > 0.7001, erf(x), 0)", "forward")
+    assert is_looked_up("where(x >= 0.75, erf(x), 0)", "forward")
+
+
 @pytest.mark.parametrize("text", ["x*t1_low + out0", "x*in0 + n", "v1*sin(t1*x)", "x*float_"])
 def test_parameters_may_have_any_name(text: str) -> None:
     x = torch.randn(20)

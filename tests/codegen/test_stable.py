@@ -222,6 +222,13 @@ def test_no_value_is_lost_by_the_target_cpu() -> None:
         "2*x - x*beta",  # 2*x overflows where the difference does not
         "x**3*atan(x)",
         "exp(-beta*(exp(x) - sigmoid(x))**2)",
+        "exp(x)*sigmoid(beta*x)",  # beyond 710 float64 overflows, too
+        "beta*exp(x) + (1 - beta)*cosh(x)",  # exp(-x) at beta = -1
+        # limits at infinity: inf - inf, and what depends on the parameter
+        "exp(-beta*(sqrt(x) - x)**2)",
+        "beta*asinh(x) + (1 - beta)*x",
+        "asinh(x)*x",
+        "x/(asinh(x) + 1)",
     ]
     assert list(lost_values.losses(texts)) == []
 
@@ -231,6 +238,25 @@ def test_a_lost_value_is_found() -> None:
     found = np.where(np.abs(x) < 1e3, np.nan, np.inf).astype(np.float32)
     losses = list(lost_values._losses(parse("exp(x)"), "value", parse("exp(x)"), found, {}))
     assert {loss.values["x"] for loss in losses} == set(x[x < 88.72])
+
+
+def test_a_wrong_limit_is_found() -> None:
+    """Results at inf, -inf and at the largest numbers of both signs."""
+    for text, right in {
+        "atan(x)": (np.pi / 2, -np.pi / 2),
+        "x*exp(-x)": (0.0, -np.inf),
+        "log(abs(x) + 1)": (np.inf, np.inf),
+        "1/(1 + sinh(x)**2)": (0.0, 0.0),
+        "exp(-exp(x)) + x/sqrt(1 + x**2)": (1.0, 0.0),
+    }.items():
+        expression = parse(text)
+        for found, wrong in ((right, 0), ((np.nan, np.nan), 2), ((right[0], 7.0), 1)):
+            at = np.array([*found, 8.0, 8.0], np.float32)
+            losses = lost_values._wrong_limits(expression, "value", expression, at, {})
+            assert len(list(losses)) == wrong, text
+    oscillating = parse("x*sin(x)")
+    at = np.full(4, np.nan, np.float32)
+    assert not list(lost_values._wrong_limits(oscillating, "value", oscillating, at, {}))
 
 
 def test_numbers_are_folded_exactly() -> None:

@@ -102,22 +102,20 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     """
     used = {operand for step in routine.steps for operand in step.operands}
     sizes = _probes()[:: _DENSITY // 4]
-    held = np.ones(sizes.shape, bool)
-    for factor in _WIDER if parameters else (1.0,):
-        for sign in (1.0, -1.0):
-            given: dict[Operand, Array] = {
-                node: np.full(sizes.shape, factor * (node.initial or 1.0)) for node in parameters
-            }
-            given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
-            ones = np.ones_like(sizes)
-            with np.errstate(all="ignore"):
-                known = _values(routine, [given.get(node, ones) for node in routine.arguments])
-            fits = {operand: np.abs(value) <= _LARGEST for operand, value in known.items()}
-            for place, step in enumerate(routine.steps):
-                if step.operator in ("add", "sub", "mul", "div") and Earlier(place) in used:
-                    given_fit = np.logical_and(*(fits[operand] for operand in step.operands))
-                    held &= fits[Earlier(place)] | ~given_fit
-    return np.inf if held.all() else float(sizes[max(0, int(held.argmin()) - 1)])
+    rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
+    factor, sign = rays.T[:, :, None]
+    given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
+    given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
+    with np.errstate(all="ignore"):
+        known = _values(routine, [given.get(node, np.ones(1)) for node in routine.arguments])
+    fits = {operand: np.abs(value) <= _LARGEST for operand, value in known.items()}
+    held = np.ones((len(rays), len(sizes)), bool)
+    for place, step in enumerate(routine.steps):
+        if step.operator in ("add", "sub", "mul", "div") and Earlier(place) in used:
+            given_fit = np.logical_and(*(fits[operand] for operand in step.operands))
+            held &= fits[Earlier(place)] | ~given_fit
+    first = int(held.all(axis=0).argmin())
+    return np.inf if held.all() else float(sizes[max(0, first - 1)])
 
 
 def _failing(
@@ -125,17 +123,29 @@ def _failing(
 ) -> Array:
     """At which probes a result is off by more than the tolerance."""
     found, lost = call(single, arguments, len(routine.results))
+    allowed = tolerance(routine, precision)
+    off: list[tuple[Array, Array, Array]] = []  # results, their sizes, and where they are not equal
     failing = np.zeros(len(arguments[0]), bool)
-    told = _told(single, arguments, len(routine.results)) if lost else failing
     for value, reference in zip(found, computed(routine, arguments), strict=True):
         rounded = reference.astype(np.float32)
         size = np.where(np.isfinite(rounded), np.abs(reference), 0.0)
-        relative_to = np.maximum(scale(reference, size, _DENSITY), _NOTHING[precision])
         error = np.abs(value.astype(np.float64) - reference)
-        ok = error <= tolerance(routine, precision) * np.spacing(relative_to.astype(np.float32))
-        ok |= (value == rounded) | (np.isnan(value) & np.isnan(rounded))
-        failing |= ~ok & ~told
+        error[(value == rounded) | (np.isnan(value) & np.isnan(rounded))] = 0.0
+        failing |= ~(error <= allowed * _unit(size, precision))
+        off.append((reference, size, error))
+    if lost:
+        _forgive(failing, single, arguments, len(routine.results))
+    if failing.any():  # near a root more is allowed
+        near = [scale(reference, size, _DENSITY) for reference, size, _ in off]
+        units = [_unit(sizes, precision) for sizes in near]
+        failing &= np.any([~(row[-1] <= allowed * u) for row, u in zip(off, units, strict=True)], 0)
     return failing
+
+
+def _unit(sizes: Array, precision: str) -> Array:
+    """The unit in the last place that errors are measured in."""
+    unit: Array = np.spacing(np.maximum(sizes, _NOTHING[precision]).astype(np.float32))
+    return unit
 
 
 def computed(routine: Routine, arguments: Sequence[Array]) -> list[Array]:
@@ -159,19 +169,20 @@ def _values(routine: Routine, arguments: Sequence[Array]) -> dict[Operand, Any]:
     return known
 
 
-def _told(single: Callable[..., int], arguments: list[Array], count: int) -> Array:
-    """At which probes the code says itself that it is not accurate."""
+def _forgive(
+    failing: Array, single: Callable[..., int], arguments: list[Array], count: int
+) -> None:
+    """Take back the probes where the code says itself that it is not accurate."""
     arrays = [*arguments, *(np.empty_like(arguments[0]) for _ in range(count))]
-    addresses = [array.ctypes.data for array in arrays]
-    step = _LANES * arguments[0].itemsize
-    told = []
-    for offset in range(0, arguments[0].nbytes, step):
-        here = [address + offset for address in addresses]
-        given, found = here[: len(arguments)], here[len(arguments) :]
-        told.append(
-            bool(single(_A_FEW, (_Pointer * len(given))(*given), (_Pointer * count)(*found)))
-        )
-    return np.repeat(told, _LANES)
+    groups = failing.reshape(-1, _LANES)
+    steps = np.arange(0, arguments[0].nbytes, _LANES * arguments[0].itemsize)
+    addresses = np.array([array.ctypes.data for array in arrays])[None, :] + steps[:, None]
+    first, width = addresses.ctypes.data, addresses.itemsize
+    for place in np.flatnonzero(groups.any(axis=1)).tolist():
+        given = first + place * len(arrays) * width
+        found = given + len(arguments) * width
+        if single(_A_FEW, _Pointer(given), _Pointer(found)):
+            groups[place] = False
 
 
 def call(

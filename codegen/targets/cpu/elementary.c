@@ -3,7 +3,8 @@
  * `name_wide_f32(a, low)` computes it at a + low, where `low` is what rounding took from a.
  *
  * A float32 function is accurate to one or two ulps (the tests measure it) wherever it does not set
- * `lost`: for arguments that are too large, or NaN, the caller computes in float64 instead.
+ * `lost`: for arguments that are too large, or NaN, the caller computes in float64 instead. Where
+ * nothing was taken, `low` is -0.0f: compilers know that it changes no sum.
  * Coefficients are minimax fits, with the interval and the largest relative error beside them. */
 
 #define INLINE static inline __attribute__((always_inline, unused))
@@ -95,14 +96,13 @@ INLINE float exp_reduced(float a, float low, int *n, float *rest) {
     return r;
 }
 
-/* where exp(a) is none of the normal numbers: infinite, subnormal (below exp(least)), or so small
- * that a*a*exp(a), too, is 0 */
+/* where exp(a) is below the normal numbers: subnormal (below exp(least)), or so small that
+ * a*a*exp(a), too, is 0 */
 INLINE int exp_ends(float a, float least, int *lost) {
 #ifdef FAST /* what is smaller than the normal numbers is 0 */
-    *lost |= !(a <= 87.0f);
     return a < least;
 #else
-    *lost |= !(a <= 87.0f) | ((a < least) & (a >= -120.0f));
+    *lost |= (a < least) & (a >= -120.0f);
     return a < -120.0f;
 #endif
 }
@@ -112,9 +112,10 @@ INLINE float exp_wide_f32(float a, float low, int *lost) {
     float rest, r = exp_reduced(a, low, &n, &rest);
     float sum = 1.0f + r;
     sum += rest + (r - (sum - 1.0f));
+    *lost |= !(a <= 87.0f);
     return exp_ends(a, -87.0f, lost) ? 0.0f : from_bits(to_bits(sum) + (n << 23));
 }
-INLINE float exp_f32(float a, int *lost) { return exp_wide_f32(a, 0.0f, lost); }
+INLINE float exp_f32(float a, int *lost) { return exp_wide_f32(a, -0.0f, lost); }
 INLINE double exp_f64(double a) { return exp(a); }
 
 /* exp(a + low) as a sum, for a <= 0; a < least asks for float64 */
@@ -142,7 +143,7 @@ INLINE float expm1_wide_f32(float a, float low, int *lost) {
     *lost |= !(a <= 87.0f);
     return a < -20.0f ? -1.0f : sum + fma32(rest, s, fma32(r, s, whole - sum));
 }
-INLINE float expm1_f32(float a, int *lost) { return expm1_wide_f32(a, 0.0f, lost); }
+INLINE float expm1_f32(float a, int *lost) { return expm1_wide_f32(a, -0.0f, lost); }
 INLINE double expm1_f64(double a) { return expm1(a); }
 
 /* logarithms: log(1 + f) on [-1/3, 1/3], 2^-30 */
@@ -199,27 +200,33 @@ INLINE float log1p_of_fraction(float t) { /* for t in [0, 1] */
 
 /* sigmoids */
 
-INLINE float sigmoid_wide_f32(float a, float low, int *lost) {
+INLINE float sigmoid_at(float a, float low, int *lost) { /* low is what -|a| lacks */
 #ifdef FAST
     float t = exp_f32(-abs_f32(a), lost);
     return (a > 0 ? 1.0f : t) / (1.0f + t);
 #else
-    float t_low, t = exp_and_rest(-abs_f32(a), a > 0 ? -low : low, -87.0f, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), low, -87.0f, &t_low, lost);
     float below = 1.0f + t, below_low = t - (below - 1.0f) + t_low;
     return quotient(a > 0 ? 1.0f : t, a > 0 ? 0.0f : t_low, below, below_low);
 #endif
 }
-INLINE float sigmoid_f32(float a, int *lost) { return sigmoid_wide_f32(a, 0.0f, lost); }
+INLINE float sigmoid_wide_f32(float a, float low, int *lost) {
+    return sigmoid_at(a, a > 0 ? -low : low, lost);
+}
+INLINE float sigmoid_f32(float a, int *lost) { return sigmoid_at(a, -0.0f, lost); }
 INLINE double sigmoid_f64(double a) {
     double t = exp(-__builtin_fabs(a));
     return (a > 0 ? 1.0 : t) / (1.0 + t);
 }
 
-INLINE float softplus_wide_f32(float a, float low, int *lost) {
-    float t = exp_wide_f32(-abs_f32(a), a > 0 ? -low : low, lost);
+INLINE float softplus_at(float a, float low, int *lost) { /* low is what -|a| lacks */
+    float t = exp_wide_f32(-abs_f32(a), low, lost);
     return (a > 0 ? a : 0.0f) + log1p_of_fraction(t);
 }
-INLINE float softplus_f32(float a, int *lost) { return softplus_wide_f32(a, 0.0f, lost); }
+INLINE float softplus_wide_f32(float a, float low, int *lost) {
+    return softplus_at(a, a > 0 ? -low : low, lost);
+}
+INLINE float softplus_f32(float a, int *lost) { return softplus_at(a, -0.0f, lost); }
 INLINE double softplus_f64(double a) {
     return relu_f64(a) + log1p(exp(-__builtin_fabs(a)));
 }
@@ -227,7 +234,7 @@ INLINE double softplus_f64(double a) {
 /* functions of a softplus, with t = exp(-|a|): (1 + exp(a))^2 is (1 + t)^2/t^2 or (1 + t)^2 */
 
 INLINE float tanh_of_softplus_f32(float a, int *lost) {
-    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, -87.0f, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), -0.0f, -87.0f, &t_low, lost);
     float above = a > 0 ? fma32(2.0f, t, 1.0f) : fma32(t, t, 2.0f * t);
     float above_low = a > 0 ? 2.0f * t - (above - 1.0f) : fma32(t, t, 2.0f * t - above);
     float slope = a > 0 ? 2.0f : fma32(2.0f, t, 2.0f);
@@ -248,7 +255,7 @@ INLINE float sigmoid_of_softplus_f32(float a, float factor, int *lost) { /* of 2
     float square = (1.0f + t) * (1.0f + t), rest = a > 0 ? t * t : 1.0f;
     return (factor > 0 ? square : rest) / (square + rest);
 #else
-    float t_low, t = exp_and_rest(-abs_f32(a), 0.0f, -87.0f, &t_low, lost);
+    float t_low, t = exp_and_rest(-abs_f32(a), -0.0f, -87.0f, &t_low, lost);
     float root = 1.0f + t, root_low = t - (root - 1.0f) + t_low;
     float square = root * root, square_low = fma32(root, root, -square) + 2.0f * root * root_low;
     float rest = a > 0 ? t * t : 1.0f, rest_low = fma32(t, t, -rest) + 2.0f * t * t_low;
@@ -357,9 +364,9 @@ INLINE float tan_wide_f32(float a, float low, int *lost) {
     float sine = sin_reduced(r, s), cosine = cos_reduced(s);
     return (n & 1 ? -cosine : sine) / (n & 1 ? sine : cosine);
 }
-INLINE float sin_f32(float a, int *lost) { return sin_wide_f32(a, 0.0f, lost); }
-INLINE float cos_f32(float a, int *lost) { return cos_wide_f32(a, 0.0f, lost); }
-INLINE float tan_f32(float a, int *lost) { return tan_wide_f32(a, 0.0f, lost); }
+INLINE float sin_f32(float a, int *lost) { return sin_wide_f32(a, -0.0f, lost); }
+INLINE float cos_f32(float a, int *lost) { return cos_wide_f32(a, -0.0f, lost); }
+INLINE float tan_f32(float a, int *lost) { return tan_wide_f32(a, -0.0f, lost); }
 INLINE double sin_f64(double a) { return sin(a); }
 INLINE double cos_f64(double a) { return cos(a); }
 INLINE double tan_f64(double a) { return tan(a); }

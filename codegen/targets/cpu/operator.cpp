@@ -193,6 +193,8 @@ extern "C" {
 
 void actsearch_builder(int (*callback)(const int64_t*, int64_t, int, int)) { builder = callback; }
 
+void actsearch_fitter(int (*callback)(int64_t, int)) { fitter = callback; }
+
 void actsearch_declare(
     int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions) {
   auto kernel = std::make_unique<Kernel>();
@@ -214,5 +216,11 @@ void actsearch_register_single(int64_t id, int routine, void* function, double b
 
 void actsearch_register_wide(int64_t id, int routine, void* function) {
   find(id).wide[routine] = function;
+}
+
+void actsearch_register_cubics(int64_t id, int routine, const float* cubics) {
+  Kernel& kernel = find(id);
+  kernel.cubics[routine] = cubics;
+  kernel.fitted[routine] = true;
 }
 }

@@ -36,6 +36,8 @@ struct Kernel {
   double bound[ROUTINES] = {};                // |x| up to which `single` holds
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
+  std::atomic<bool> fitted[ROUTINES] = {};  // whether the next is known
+  std::atomic<const float*> cubics[ROUTINES] = {};  // for float32; null where they do not fit
 };
 
 std::shared_mutex lock;
@@ -43,6 +45,9 @@ std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
 
 // Builds a routine of kernels, for float64 or not, and registers it; 0 where it failed.
 int (*builder)(const int64_t* ids, int64_t count, int routine, int is_wide) = nullptr;
+
+// Fits the cubics of a routine, and registers them; 0 where it failed.
+int (*fitter)(int64_t id, int routine) = nullptr;
 
 Kernel& find(int64_t id) {
   std::shared_lock<std::shared_mutex> guard(lock);

@@ -1,0 +1,122 @@
+"""Limits: what an expression is where an input is infinite, found by measurement.
+
+Formulas give NaN there, as inf - inf, where functions converge: to a number or to infinity, which
+is written down, or to something that depends on parameters, which values at the largest number
+tell.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+
+from actsearch.codegen.gradients import CLEAN
+from actsearch.codegen.trials import LARGEST, SETTLED, Array, Clamp, Trial, one_sign
+from actsearch.grammar.expression import Expression, Number, Parameter, call
+
+_GROWS = 2.0**SETTLED  # times, over those points, what grows to infinity
+_GROWN = 2.0**64  # a value at the largest number that has grown and will go on
+_STEADY = 0.99  # of the step before, by which values grow without bound
+
+
+def with_limits(trial: Trial, roots: Sequence[Expression]) -> list[Expression]:
+    """Expressions, with their limits where an input is infinite and they are something else."""
+    found = list(roots)
+    for leaf in trial.inputs:
+        for clamp in (Clamp(LARGEST, False, True), Clamp(LARGEST, True, False)):
+            limited = [_with_limit(trial, root, leaf, clamp) for root in found]
+            changed = [root for root, old in zip(limited, found, strict=True) if root is not old]
+            if any(_weights(root) and clamp.of(leaf) in root.postorder() for root in changed):
+                for k, root in enumerate(limited):  # what gradients share stays shared
+                    if root is found[k] and _weights(root) and _holds(trial, root, leaf, clamp):
+                        limited[k] = clamp.within(root, leaf)
+            found = limited
+    return found
+
+
+def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) -> Expression:
+    """An expression with its limit at one end of one input.
+
+    The limit is a number or infinity, which is written down; or it depends on parameters. Then it
+    is taken from the value at the largest number, which is multiplied by infinity where it grows.
+    """
+    sign = 1 if clamp.above else -1
+    here = (trial.points[leaf][:, -1] == sign * np.inf) & ~trial.vanishing
+    found = np.broadcast_to(trial.value(root, single=True), trial.shape)[here, -1]
+    exact = np.broadcast_to(trial.value(root, single=False), trial.shape)[here]
+    limits = np.array([_limit(row[:-1]) for row in exact]).astype(np.float32)
+    known = ~np.isnan(limits)
+    if np.all((found == limits)[known]):
+        return root
+    weights = _weights(root)
+    limit = float(limits[0])
+    beyond = call("gt" if clamp.above else "lt", leaf, Number(sign * LARGEST))
+    written = root
+    if np.all(limits == limit) and not (limit and len(weights) > 1):
+        end: Expression = Number(float(_limit(exact[0, :-1]))) if np.isfinite(limit) else leaf
+        end = -end if np.isinf(limit) and np.sign(limit) != sign else end
+        end = CLEAN.build("mul", end, weights[0]) if limit and weights else end
+        written = call("where", beyond, end, root)
+        if np.isfinite(limit) or len(weights) == len(root.parameters):
+            return written
+    there = trial.held(root, leaf, clamp, single=True)[here, -1]
+    held = clamp.within(root, leaf)
+    grown = call("mul", held, leaf if clamp.above else -leaf)
+    large = call("gt", call("abs", held), Number(_GROWN))
+    for values, form in (
+        (there, held),
+        (there * np.inf, call("where", beyond, grown, held)),
+        (
+            np.where(np.abs(there) > _GROWN, there * np.inf, there),
+            call("where", beyond, call("where", large, grown, held), held),
+        ),
+    ):
+        if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
+            return form
+    return written
+
+
+def _weights(root: Expression) -> list[Parameter]:
+    """What a gradient is multiplied by."""
+    return [leaf for leaf in root.parameters if leaf.name.startswith("∂")]
+
+
+def _holds(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) -> bool:
+    """Whether it is all the same to an expression that an input is held."""
+    values = np.broadcast_to(trial.value(root, single=True), trial.shape)
+    held = trial.held(root, leaf, clamp, single=True)
+    return np.array_equal(values, np.broadcast_to(held, trial.shape), equal_nan=True)
+
+
+def _limit(values: Array) -> float:
+    """What values at ever larger x converge to: a constant, 0 or infinity; nan if nothing shows."""
+    known = values
+    if np.isnan(values[-1]):  # what overflowed, but not what left the domain
+        known = values[: len(values) - int(np.argmax(np.isfinite(values[::-1])))]
+        if not np.abs(known[-1]) > LARGEST:
+            return math.nan
+    last = known[-SETTLED:].tolist()
+    sizes = [abs(value) for value in last]
+    if len(last) < SETTLED:
+        return math.nan
+    end, near = last[-1], 1e-12 * sizes[-1]
+    if all(value == end or abs(value - end) <= near < math.inf for value in last):
+        return end  # type: ignore[no-any-return]
+    if all(map(operator.lt, sizes[1:], sizes)):
+        if sizes[-1] < sizes[0] / _GROWS or _is_steady([1 / size for size in sizes]):
+            return 0.0
+        return math.nan
+    grows = sizes[-1] > sizes[0] * _GROWS or _is_steady(sizes)
+    if grows and all(map(operator.gt, sizes[1:], sizes)) and one_sign(last):
+        return math.copysign(math.inf, last[0])
+    return math.nan
+
+
+def _is_steady(sizes: Sequence[float]) -> bool:
+    """Whether values grow with each octave of x but the last, as a logarithm does."""
+    steps = [b - a for a, b in itertools.pairwise(sizes[:-1])]
+    return all(b >= _STEADY * a > 0 for a, b in itertools.pairwise(steps))
