@@ -57,7 +57,13 @@ class Clamp:
     def within(self, node: Expression, leaf: Expression) -> Expression:
         """An expression of the input, held."""
         held = self.of(leaf)
-        return node.substitute({leaf: held, held: held})
+        low, high = Number(-self.threshold), Number(self.threshold)
+        already = (
+            held,
+            call("min", call("max", leaf, low), high),
+            call("max", call("min", leaf, high), low),
+        )
+        return node.substitute({leaf: held} | {form: form for form in already})
 
 
 @dataclass
