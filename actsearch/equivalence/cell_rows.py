@@ -20,6 +20,7 @@ from actsearch.grammar.expression import Apply, Expression
 
 WHOLE = {"max": (LARGER, SMALLER), "min": (SMALLER, LARGER)}
 """Which order makes the first operand, and which the second, the value of the operator."""
+_NEITHER = -1
 _MEMO_SIZE = 4_000
 
 Numbers = NDArray[np.int64]
@@ -41,14 +42,20 @@ class CellRows:
         found: the partition.
         cells: bounds on the quadrant.
         function: the number of a class's function on the whole quadrant.
+        applied: the number of a production over such functions; None where it has none.
     """
 
     def __init__(
-        self, found: Partition, cells: Cells, function: Callable[[Place, int], int]
+        self,
+        found: Partition,
+        cells: Cells,
+        function: Callable[[Place, int], int],
+        applied: Callable[[Expression, Sequence[int]], int | None],
     ) -> None:
         self._found = found
         self._cells = cells
         self._function = function
+        self._applied = applied
         self._local: dict[tuple[object, ...], int] = {}
         self._known: Memo[tuple[Place, int], Numbers] = Memo(_MEMO_SIZE)
 
@@ -86,28 +93,44 @@ class CellRows:
         if not parts:
             assert whole is not None
             return np.full((1, 1), whole)
+        chosen: Numbers | None = None
+        if chooses(template):
+            chosen = self._chosen(template, shape.places, children)
+            parts.append(chosen)
         parts = list(np.broadcast_arrays(*parts))
         plain = [self._function(p, c) for p, c in zip(shape.places, children, strict=True)]
         columns, inverse = np.unique(
             np.stack([part.reshape(-1) for part in parts]), axis=1, return_inverse=True
         )
-        numbers = np.array(
-            [
-                whole if whole is not None and column == plain else self._number(template, column)
-                for column in columns.T.tolist()
-            ]
-        )
-        found = numbers[inverse.reshape(-1)].reshape(parts[0].shape)
-        if chooses(template):
-            assert isinstance(template, Apply)
-            bounds = [
-                self._cells.bounds(p, [c]) for p, c in zip(shape.places, children, strict=True)
-            ]
-            orders = self._cells.order(*bounds)
-            own, other = WHOLE[template.operator.name]
-            found = np.where(orders & own, parts[0], np.where(orders & other, parts[1], found))
-        return found
+        numbers = []
+        for column in columns.T.tolist():
+            which = column.pop() if chosen is not None else _NEITHER
+            if which != _NEITHER:
+                numbers.append(column[which])
+            elif whole is not None and column == plain:
+                numbers.append(whole)
+            else:
+                numbers.append(self._number(template, column))
+        return np.array(numbers)[inverse.reshape(-1)].reshape(parts[0].shape)
+
+    def _chosen(
+        self, template: Expression, places: Sequence[Place], children: Sequence[int]
+    ) -> Numbers:
+        """Which operand a maximum or minimum is on each cell."""
+        assert isinstance(template, Apply)
+        bounds = [self._cells.bounds(p, [c]) for p, c in zip(places, children, strict=True)]
+        orders = self._cells.order(*bounds)
+        own, other = WHOLE[template.operator.name]
+        return np.where(orders & own, 0, np.where(orders & other, 1, _NEITHER))
 
     def _number(self, template: Expression, operands: Sequence[int]) -> int:
-        """The number of a production over functions: negative, those of the quadrant are not."""
-        return self._local.setdefault((template, *operands), -1 - len(self._local))
+        """The number of a production over functions: negative if it is none of the quadrant."""
+        if chooses(template):
+            operands = sorted(operands)
+        known = self._local.get((template, *operands))
+        if known is None:
+            if min(operands) >= 0 and not chooses(template):
+                known = self._applied(template, operands)
+            known = -1 - len(self._local) if known is None else known
+            self._local[template, *operands] = known
+        return known

@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -24,8 +24,15 @@ from actsearch.equivalence import quadrants
 from actsearch.equivalence.algebra import proof
 from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
 from actsearch.equivalence.changes import Change
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.normal_form import normal_form
-from actsearch.equivalence.points import Line, Values, compared_points, lines
+from actsearch.equivalence.points import (
+    Line,
+    Values,
+    base_points,
+    lines,
+    points_between_switches,
+)
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 DIGITS = 30
@@ -35,6 +42,7 @@ MIN_POINTS = 16
 EVERYWHERE: Mapping[str, int] = {}
 _MAX_RENAMINGS = 24
 _MAX_BITS = 1 << 14
+_KNOWN_SIZE = 500
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,32 @@ class Deadline:
     def passed(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() > self._end
+
+
+class KnownBalls:
+    """Balls at a point: pairs that are compared there share sub-expressions."""
+
+    def __init__(self) -> None:
+        self._by_precision: dict[int, Memo[Expression, Ball]] = {}
+
+    def at(self, bits: int) -> Memo[Expression, Ball]:
+        """Those of a precision."""
+        memo = self._by_precision.setdefault(bits, Memo(_KNOWN_SIZE))
+        memo.make_room()
+        return memo
+
+
+@dataclass(frozen=True)
+class FreshPoint:
+    """A point at which many pairs are compared.
+
+    Attributes:
+        values: of inputs and parameters.
+        known: what was found there before.
+    """
+
+    values: Values
+    known: KnownBalls = field(default_factory=KnownBalls)
 
 
 def decide(
@@ -278,7 +312,7 @@ def compare(
     deadline: Deadline | None = None,
     seed: int = 0,
     within: Mapping[str, int] = EVERYWHERE,
-    fresh: Iterable[Values] = (),
+    fresh: Sequence[FreshPoint] = (),
 ) -> Decision:
     """Ball arithmetic on both, names as they are: a certificate, a witness, or Unknown.
 
@@ -296,13 +330,16 @@ def compare(
     gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
     parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
     names = ("x", *sorted(gates), *sorted(parameters))
-    for line, t in itertools.chain(
-        ((_through(values, names), Fraction(0)) for values in fresh),
-        _places(a, b, names, seed, within),
+    signs = frozenset(within.items())
+    for line, t, known in itertools.chain(
+        ((_through(point.values, names), Fraction(0), point.known) for point in fresh),
+        _base_places(names, seed, signs),
+        _places_between_switches(a, b, names, seed, signs),
     ):
         if deadline.passed:
             return Unknown(f"undecided after {deadline.seconds:g} s")
-        verdict = _at(a, b, line, t, digits)
+        # balls are kept only for who asks at the same points again and again
+        verdict = _at(a, b, line, t, digits, known if fresh else None)
         if isinstance(verdict, Witness):
             return verdict
         agreed += verdict
@@ -317,20 +354,55 @@ def _through(values: Values, names: tuple[str, ...]) -> Line:
     return Line(names, start, tuple(Fraction(int(place == 0)) for place in range(len(names))))
 
 
-def _places(
-    a: Expression, b: Expression, names: tuple[str, ...], seed: int, within: Mapping[str, int]
-) -> Iterator[tuple[Line, Fraction]]:
-    """The points at which two expressions are compared, each as a line and a place on it."""
-    for line in lines(names, seed):
-        if any(
-            not slope and start * within.get(name, 0) < 0
+Place = tuple[Line, Fraction, KnownBalls | None]
+"""A line, a place on it, and what is known there."""
+
+
+@lru_cache(maxsize=64)
+def _base_places(
+    names: tuple[str, ...], seed: int, signs: frozenset[tuple[str, int]]
+) -> tuple[Place, ...]:
+    """The points at which any expressions of these names are compared."""
+    return tuple(
+        (line, t, KnownBalls())
+        for line in _lines_within(names, seed, signs)
+        for t in base_points(line, seed)
+        if _lies_within(line.at(t), signs)
+    )
+
+
+def _places_between_switches(
+    a: Expression,
+    b: Expression,
+    names: tuple[str, ...],
+    seed: int,
+    signs: frozenset[tuple[str, int]],
+) -> Iterator[Place]:
+    """Further points on the same lines, in each piece of two expressions."""
+    for line in _lines_within(names, seed, signs):
+        for t in points_between_switches((a, b), line):
+            if _lies_within(line.at(t), signs):
+                yield line, t, None
+
+
+@lru_cache(maxsize=64)
+def _lines_within(
+    names: tuple[str, ...], seed: int, signs: frozenset[tuple[str, int]]
+) -> tuple[Line, ...]:
+    """The lines that reach points with these signs."""
+    wanted = dict(signs)
+    return tuple(
+        line
+        for line in lines(names, seed)
+        if not any(
+            not slope and start * wanted.get(name, 0) < 0
             for name, start, slope in zip(names, line.start, line.direction, strict=True)
-        ):
-            continue
-        for t in compared_points((a, b), line, seed):
-            values = line.at(t)
-            if all(values[name] * sign > 0 for name, sign in within.items() if name in values):
-                yield line, t
+        )
+    )
+
+
+def _lies_within(values: Values, signs: frozenset[tuple[str, int]]) -> bool:
+    return all(values[name] * sign > 0 for name, sign in signs if name in values)
 
 
 @lru_cache(maxsize=10_000)
@@ -350,10 +422,17 @@ def _smallest_digits(a: Expression, b: Expression) -> int:
     return min(2 * max(_smallest_number(a), _smallest_number(b)), 4000)
 
 
-def _at(a: Expression, b: Expression, line: Line, t: Fraction, digits: int) -> Witness | bool:
+def _at(
+    a: Expression,
+    b: Expression,
+    line: Line,
+    t: Fraction,
+    digits: int,
+    known: KnownBalls | None = None,
+) -> Witness | bool:
     """Whether they agree at a point; False also where nothing can be said."""
     values = line.at(t)
-    left, right = values_at(a, b, values, digits)
+    left, right = values_at(a, b, values, digits, known)
     if left is UNDECIDED or right is UNDECIDED:
         return False
     if (left is UNDEFINED) != (right is UNDEFINED):
@@ -376,18 +455,20 @@ def _isolated(a: Expression, b: Expression, line: Line, t: Fraction) -> bool:
     return all(UNDEFINED in side for side in sides)
 
 
-def values_at(a: Expression, b: Expression, values: Values, digits: int) -> tuple[Ball, Ball]:
+def values_at(
+    a: Expression, b: Expression, values: Values, digits: int, known: KnownBalls | None = None
+) -> tuple[Ball, Ball]:
     """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
     bits = math.ceil(digits * 3.33) + 32
     while True:
         with precision(bits):
-            memo: dict[Expression, Ball] = {}
+            memo: dict[Expression, Ball] = {} if known is None else known.at(bits)
             left = ball_value(a, values, memo)
             right = ball_value(b, values, memo)
-            known = left is not UNDECIDED and right is not UNDECIDED
-            if known and not (is_value(left) and is_value(right)):
+            decided = left is not UNDECIDED and right is not UNDECIDED
+            if decided and not (is_value(left) and is_value(right)):
                 return left, right
-            if known and (_disjoint(left, right) or _agree(left, right, digits)):
+            if decided and (_disjoint(left, right) or _agree(left, right, digits)):
                 return left, right
         bits *= 2
         if bits > max(_MAX_BITS, 8 * digits):

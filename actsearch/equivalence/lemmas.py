@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 
 import numpy as np
 
 from actsearch.equivalence.audit import audit_points
-from actsearch.equivalence.certificate import Certificate, Deadline, Witness, compare
+from actsearch.equivalence.certificate import Certificate, Deadline, FreshPoint, Witness, compare
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.quadrants import QUADRANTS
@@ -89,10 +88,10 @@ def settled(found: Partition, lemma: Lemma, rows: tuple[int, int]) -> str:
 
 
 @cache
-def _fresh(quadrant: int) -> tuple[dict[str, Fraction], ...]:
-    signs = QUADRANTS[quadrant]
+def _fresh(quadrant: int) -> tuple[FreshPoint, ...]:
+    signs = dict(zip(("x", SHARED_NAME), QUADRANTS[quadrant], strict=True))
     return tuple(
-        {name: sign * abs(value) for sign, (name, value) in zip(signs, values.items(), strict=True)}
+        FreshPoint({name: signs[name] * abs(value) for name, value in values.items()})
         for values in audit_points(FRESH, seed=quadrant + 1)
     )
 

@@ -111,12 +111,14 @@ def lines(names: tuple[str, ...], seed: int = 0) -> tuple[Line, ...]:
     return tuple(found)
 
 
-def compared_points(
-    expressions: Sequence[Expression], line: Line, seed: int = 0
-) -> Iterator[Fraction]:
-    """The t of a line at which these expressions have to be compared, most telling first."""
+def base_points(line: Line, seed: int = 0) -> Iterator[Fraction]:
+    """The t of a line at which any expressions have to be compared, most telling first."""
     yield from _base_points(seed, thorough=len(line.names) == 1)
     yield Fraction(0)
+
+
+def points_between_switches(expressions: Sequence[Expression], line: Line) -> Iterator[Fraction]:
+    """The t of a line at which these expressions have to be compared, for they have pieces."""
     breaks = switching_points(expressions, line)
     if not breaks:
         return
@@ -195,9 +197,9 @@ def _roots(switch: Expression, line: Line) -> tuple[float, ...]:
         line.direction[place] and name in _names(switch) for place, name in enumerate(line.names)
     ):
         return ()
-    found = _refined(switch, line, *_sign_changes(_GRID, _evaluate(switch, line, _GRID)))
-    for left, right in _dips(_GRID, _evaluate(switch, line, _GRID)):
-        found.extend(_dip_roots(switch, line, left, right))
+    values = _evaluate(switch, line, _GRID)
+    found = _refined(switch, line, *_sign_changes(_GRID, values))
+    found.extend(_dip_roots(switch, line, *_dips(_GRID, values)))
     if len(found) > 4 * _MAX_ROOTS:
         found = sorted(found, key=abs)[: 4 * _MAX_ROOTS]
     return tuple(found)
@@ -242,8 +244,10 @@ def _refined(switch: Expression, line: Line, left: Floats, right: Floats) -> lis
     return [float(root) for root in roots]
 
 
-def _dips(t: Floats, values: Floats) -> list[tuple[float, float]]:
-    """Places where |value| has a local minimum on the grid without a change of sign."""
+def _dips(t: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Brackets around places where |value| has a local minimum on the grid, without a change of
+    sign.
+    """
     size = np.abs(values)
     lowest = (size[1:-1] < size[:-2]) & (size[1:-1] < size[2:]) & (size[1:-1] > 0)
     same = (np.sign(values[1:-1]) == np.sign(values[:-2])) & (
@@ -251,17 +255,25 @@ def _dips(t: Floats, values: Floats) -> list[tuple[float, float]]:
     )
     where = np.flatnonzero(lowest & same) + 1
     where = where[np.argsort(size[where])][:_MAX_DIPS]
-    return [(float(t[i - 1]), float(t[i + 1])) for i in where]
+    return t[where - 1], t[where + 1]
 
 
-def _dip_roots(switch: Expression, line: Line, left: float, right: float) -> list[float]:
-    """The roots inside a dip: both sides of a narrow crossing, or the point that it touches."""
+def _dip_roots(switch: Expression, line: Line, left: Floats, right: Floats) -> list[float]:
+    """The roots inside of dips: both sides of a narrow crossing, or the point that is touched."""
+    brackets: list[tuple[Floats, Floats]] = []
     for _ in range(_REFINEMENTS):
-        t = left + (right - left) * _REFINE
+        if not len(left):
+            break
+        t = left[:, None] + (right - left)[:, None] * _REFINE
         values = _evaluate(switch, line, t)
-        brackets = _sign_changes(t, values)
-        if len(brackets[0]):
-            return _refined(switch, line, *brackets)
-        lowest = int(np.argmin(np.abs(values)))
-        left, right = float(t[max(lowest - 1, 0)]), float(t[min(lowest + 1, len(t) - 1)])
-    return []
+        signs = np.where(np.isnan(values), 2.0, np.sign(values))
+        changes = signs[:, 1:] != signs[:, :-1]
+        rows, places = np.nonzero(changes)
+        brackets.append((t[rows, places], t[rows, places + 1]))
+        rows = np.flatnonzero(~changes.any(axis=1))
+        lowest = np.argmin(np.abs(values[rows]), axis=1)
+        left = t[rows, np.maximum(lowest - 1, 0)]
+        right = t[rows, np.minimum(lowest + 1, t.shape[1] - 1)]
+    if not brackets:
+        return []
+    return _refined(switch, line, *map(np.concatenate, zip(*brackets, strict=True)))

@@ -47,10 +47,13 @@ class QuadrantRows:
             PARAMETER: atom_form(SIZE_OF_BETA).scaled(Fraction(quadrant[1])),
         }
         self._cells = Cells(found.builder, quadrant)
-        self._on_cells = CellRows(found, self._cells, lambda *term: self._operand(*term)[0])
+        self._on_cells = CellRows(
+            found, self._cells, lambda *term: self._operand(*term)[0], self._code_of_applied
+        )
         self._forms: dict[tuple[Place, int], Form] = {}
         self._operands: dict[tuple[Place, int], tuple[int, bool]] = {}
         self._numbers: dict[object, int] = {}
+        self._functions: dict[int, Form] = {}
         self._orders: dict[tuple[Place, int], NDArray[np.int8]] = {}
         self._templates = [found.builder.template(shape.production) for shape in found.shapes]
         self._patterns = Patterns(
@@ -186,18 +189,35 @@ class QuadrantRows:
         """
         known = self._operands.get((place, number))
         if known is None:
-            mirrored, total = False, False
-            found: tuple[object, ...] = (place, number)  # of a class without a form
             try:
                 form = self.form_of_class(place, number)
-                mirrored = form is not NOWHERE and form.leading() < 0
-                total = not form.domain
-                found = key_of(form.scaled(Fraction(-1)) if mirrored else form)
+                known = self._code(form), not form.domain
             except HARD:
-                pass
-            own = self._numbers.setdefault(found, len(self._numbers))
-            known = self._operands[place, number] = 2 * own + mirrored, total
+                known = 2 * self._numbers.setdefault((place, number), len(self._numbers)), False
+            self._operands[place, number] = known
         return known
+
+    def _code(self, form: Form) -> int:
+        """Twice the number of a form up to its sign, plus 1 if that is −1."""
+        mirrored = form is not NOWHERE and form.leading() < 0
+        if mirrored:
+            form = form.scaled(Fraction(-1))
+        own = self._numbers.setdefault(key_of(form), len(self._numbers))
+        self._functions.setdefault(own, form)
+        return 2 * own + mirrored
+
+    def _code_of_applied(self, template: Expression, operands: Sequence[int]) -> int | None:
+        """The code of a production over functions that have codes; None where it is too large."""
+        inner = []
+        for code in operands:
+            form = self._functions.get(code // 2)
+            if form is None:
+                return None
+            inner.append(form.scaled(Fraction(-1)) if code % 2 else form)
+        try:
+            return self._code(self._applied(template, inner))
+        except HARD:
+            return None
 
     def _applied(self, template: Expression, inner: Sequence[Form]) -> Form:
         known: dict[Expression, Form] = {placeholder(n): form for n, form in enumerate(inner)}

@@ -19,16 +19,19 @@ from actsearch.equivalence.polynomial import (
     Monomial,
     TooLarge,
     maximal,
+    monomial,
     monomial_order,
     order,
     to_expression,
+    total,
 )
-from actsearch.equivalence.products import NOWHERE
+from actsearch.equivalence.products import NOWHERE, multiply
 from actsearch.grammar.expression import Expression, Input, Number
 
 QUADRANTS: tuple[tuple[int, int], ...] = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 """Signs of x and of β."""
 _X = Input("x")
+_ONE = Fraction(1)
 _LARGEST_CLEARED = 12
 _LARGEST_FORM = 60
 
@@ -83,6 +86,32 @@ def _bars(form: Form) -> set[Expression]:
     return {atom for product in form.terms for atom, _ in product if is_absolute(atom)}
 
 
+def same_under_bars(a: Form, b: Form) -> bool:
+    """|s|·p = |t|·q for p, q ≥ 0 where s·p = ±t·q: |c·s| is c·|s|, however it is written."""
+    opened = [_without_bar(form) for form in (a, b)]
+    if None in opened:
+        return False
+    (first, p), (second, q) = (sides for sides in opened if sides is not None)
+    equal = any(not total([(first, _ONE), (second, sign)]).terms for sign in (-_ONE, _ONE))
+    return equal and orderings.sign(p)[0] and orderings.sign(q)[0]
+
+
+def _without_bar(form: Form) -> tuple[Form, Form] | None:
+    """For |s|·p the forms of s·p and p, if all terms have |s| in common; nothing else has one."""
+    bars = _bars(form)
+    if len(bars) != 1:
+        return None
+    (bar,) = bars
+    rest: dict[Monomial, Fraction] = {}
+    for product, coefficient in form.terms.items():
+        factors = dict(product)
+        if factors.pop(bar, 0) != 1:
+            return None
+        rest[monomial(factors)] = coefficient
+    inside = Form(form_of(bar.arguments[0]).terms)
+    return multiply(inside, Form(rest)), Form(rest)
+
+
 def digest_of(key: Key | int) -> bytes:
     """16 bytes that stand for a key, or a row without one, the same in every process."""
     if isinstance(key, int):
@@ -106,7 +135,7 @@ def same(a: Form, b: Form) -> bool:
     if not comparable(a, b):
         return a is b
     try:
-        if orderings.equal(a, b):
+        if same_under_bars(a, b) or orderings.equal(a, b):
             return True
         if len(a.terms) + len(b.terms) > _LARGEST_CLEARED or _bars(a) != _bars(b):
             return False  # algebra opens no |·|

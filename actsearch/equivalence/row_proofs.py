@@ -18,7 +18,15 @@ import numpy as np
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.polynomial import Form
 from actsearch.equivalence.quadrant_rows import HARD, Ints, QuadrantRows
-from actsearch.equivalence.quadrants import QUADRANTS, Key, comparable, digest_of, key_of, same
+from actsearch.equivalence.quadrants import (
+    QUADRANTS,
+    Key,
+    comparable,
+    digest_of,
+    key_of,
+    same,
+    same_under_bars,
+)
 
 RULES: tuple[str, ...] = ("", "pattern", "normal form", "ordering or algebra")
 """How a row was proved to equal the first one with its label, by number; the dearest counts."""
@@ -195,4 +203,6 @@ def _same(rows: QuadrantRows, pair: tuple[int, int], first: Form, second: Form) 
     """Whether two rows with these forms are proved equal on a quadrant."""
     if not comparable(first, second):
         return False
+    if same_under_bars(first, second):
+        return True
     return rows.equal_on_cells(*pair) or same(first, second)

@@ -155,7 +155,11 @@ def settle(
         links += more
         lemmas |= needed
     known = _known(folder)
-    fresh = sorted(lemmas.keys() - known.keys())
+    # those about the same sub-terms side by side: what is found of these is found once
+    width = len(_loaded(str(path)).big)
+    fresh = sorted(
+        lemmas.keys() - known.keys(), key=lambda lemma: (lemma[0], lemmas[lemma][0] % width, lemma)
+    )
     pieces = [
         [(lemma, lemmas[lemma]) for lemma in fresh[start : start + LEMMAS]]
         for start in range(0, len(fresh), LEMMAS)

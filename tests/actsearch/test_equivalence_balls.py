@@ -17,6 +17,8 @@ from actsearch.equivalence.balls import (
     is_value,
     precision,
 )
+from actsearch.equivalence.certificate import Certificate, FreshPoint, compare
+from actsearch.equivalence.points import lines, switching_points
 from actsearch.grammar import OPERATORS, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS
@@ -153,3 +155,32 @@ def test_precision_is_restored() -> None:
     with pytest.raises(RuntimeError), precision(333):
         raise RuntimeError
     assert ctx.prec == before
+
+
+def test_balls_that_are_kept_at_a_point_change_no_decision() -> None:
+    """Pairs in turn at the same points, which know the balls of those before."""
+    points = [
+        FreshPoint({"x": Fraction(n, 7), "beta": Fraction(5 - n, 3)}) for n in range(-20, 21, 3)
+    ]
+    pairs = [
+        ("max(x, beta)*exp(x)", "exp(x)*(x + beta + abs(x - beta))/2"),
+        ("max(x, beta)*exp(x)", "exp(x)*(x + beta + abs(x - beta))/2 + 1e-40*x"),
+        ("max(x, beta)", "max(x, beta + 1e-300)"),
+        ("sqrt(x - beta)", "sqrt(x - beta) + 0*sqrt(beta)"),
+    ]
+    for _ in range(2):
+        for first, second in pairs:
+            a, b = parse(first), parse(second)
+            kept = compare(a, b, fresh=points)
+            anew = compare(a, b, fresh=[FreshPoint(point.values) for point in points])
+            assert kept == anew
+            assert isinstance(kept, Certificate) == ((first, second) == pairs[0])
+
+
+def test_switching_points_are_found_where_a_switch_only_touches_zero() -> None:
+    (line,) = lines(("x",))
+    wells = "(x - 1)**2*(x + 2.3)**2*(x - 7.7)**2 + 0*x"
+    found = switching_points([parse(f"abs({wells})"), parse("abs((x - 4)**2 - 1e-9)")], line)
+    narrow = (4 - 1e-9**0.5, 4 + 1e-9**0.5)
+    for root in (1.0, -2.3, 7.7, *narrow):
+        assert min(abs(place - root) for place in found) < 1e-6, root

@@ -36,6 +36,9 @@ EQUAL = [
     ("min(atan(x), sqrt(sinh(x) + atan(x)))", "atan(x) + 0*sqrt(x)"),
     ("exp(-beta*abs(x - atan(x)))", "exp(-beta*abs(abs(x) - abs(atan(x))))"),
     ("max(x*sigmoid(x), -9)", "x*sigmoid(x)"),
+    ("abs(beta*exp(x) + x*exp(x))*sigmoid(x)", "exp(x)*abs(beta + x)*sigmoid(x)"),
+    ("abs(beta + x)*sigmoid(-x)", "abs(beta - beta*sigmoid(x) + x - x*sigmoid(x))"),
+    ("x**2*abs(sinc(x)*(1 + x**2))", "(x**4 + x**2)*abs(sinc(x))"),
 ]
 DIFFERENT = [
     ("max(x, -8)", "x"),
@@ -49,6 +52,9 @@ DIFFERENT = [
     ("max(sin(x), -1 + 1e-9)", "sin(x)"),
     ("max(x, x**2/1000)", "x"),
     ("log(x)", "log(abs(x))"),
+    ("abs(beta + x)*(1 - x)", "abs(beta + x - beta*x - x**2)"),  # 1 - x changes its sign
+    ("abs(beta + x)*sigmoid(-x)", "-abs(beta - beta*sigmoid(x) + x - x*sigmoid(x))"),
+    ("abs(beta + x)*sigmoid(-x)", "abs(beta - beta*sigmoid(x) + x + x*sigmoid(x))"),
 ]
 
 
@@ -190,6 +196,23 @@ def test_rows_that_are_equal_on_every_cell_have_equal_values(
                 first, second = (ball_value(found.expression(row), at) for row in pair)
                 if is_value(first) and is_value(second):
                     assert first.overlaps(second)
+
+
+@pytest.mark.parametrize("quadrant", QUADRANTS[:3])
+def test_a_production_over_functions_is_the_function_of_the_class(
+    found: Partition, quadrant: tuple[int, int]
+) -> None:
+    """On a cell a sub-term is put together from what its own sub-terms are there."""
+    rows, builder, big = QuadrantRows(found, quadrant), found.builder, found.big
+    codes = set()
+    for number in range(0, len(big), 5):
+        shape, children = big.firsts[number]
+        own = big.shapes[shape]
+        operands = [rows._operand(p, c)[0] for p, c in zip(own.places, children, strict=True)]
+        code = rows._code_of_applied(builder.template(own.production), operands)
+        assert code == rows._operand(big.place, number)[0]
+        codes.add(code)
+    assert len(codes) > len(big) / 20
 
 
 def on_quadrant(text: str) -> Form:
