@@ -1,7 +1,7 @@
 """Training one child network: seeded, and never stopped by what a candidate computes.
 
 Losses and parameters are looked at once a window of steps. Where a window went wrong, the child is
-trained again from its seed, this time with every step inspected, to say exactly which loss or
+trained again from its seed, and each step of that window inspected, to say exactly which loss or
 gradient was the first that was not finite.
 """
 
@@ -104,15 +104,18 @@ def _train(
     """A trained child and None, or how far it came and the reason why it failed."""
     trainer = new_trainer(child, recipe, activation, data, seed)
     while trainer.done < recipe.steps:
-        if not trainer.advance(min(trainer.done + WINDOW, recipe.steps)):
+        first = trainer.done
+        if not trainer.advance(min(first + WINDOW, recipe.steps)):
             again = new_trainer(child, recipe, activation, data, seed)
-            return trainer, first_failure(again, trainer.done)
+            return trainer, first_failure(again, first, trainer.done)
     return trainer, None
 
 
-def first_failure(trainer: Trainer, last: int) -> str:
-    """Train again up to step `last`, one step at a time, and name what first was not finite."""
-    for i in range(last):
+def first_failure(trainer: Trainer, first: int, last: int) -> str:
+    """Train again, `first` to `last` step by step, and name what first was not finite."""
+    if first:
+        trainer.advance(first)
+    for i in range(first, last):
         finite = trainer.advance(i + 1)
         loss = trainer.losses[i].item()
         if not math.isfinite(loss):

@@ -239,7 +239,7 @@ def test_parameters_may_be_huge_but_not_infinite() -> None:
     trainer = new_trainer("mlp", subject.recipe, Generated(parse("1")), data, seed=0)
     with torch.no_grad():
         trainer.child.get_parameter("layer1.bias")[3] = math.nan
-    assert first_failure(trainer, 5) == "parameters are not finite after step 1"
+    assert first_failure(trainer, 0, 5) == "parameters are not finite after step 1"
 
 
 def test_an_activation_that_raises_is_a_failure_but_the_machine_is_not() -> None:
