@@ -43,6 +43,11 @@ class FlatGroup:
             p.grad = self.gradient[here].view(p.shape)
             offset += p.numel()
 
+    @property
+    def state(self) -> list[Tensor]:
+        """All that a step depends on, beside the gradient."""
+        return [self.values, self.mean, self.square, self.number]
+
     def step(self, factor: float) -> None:
         """Adam's next step, at `factor` times the learning rate."""
         torch._fused_adam_(
@@ -181,6 +186,16 @@ class DenseTrainer(Trainer):
         transposed = delta.t()
         torch.mm(transposed, h, out=self.weight_gradients[k])
         torch.mv(transposed, self.ones, out=self.bias_gradients[k])
+
+    def state(self) -> list[Tensor] | None:
+        if not all(isinstance(activation, Direct) for activation in self.activations):
+            return None  # another module may have a state of its own
+        return [tensor.clone() for group in self.groups for tensor in group.state]
+
+    def restore(self, state: list[Tensor], done: int) -> None:
+        for tensor, kept in zip((t for g in self.groups for t in g.state), state, strict=True):
+            tensor.copy_(kept)
+        self.done = done
 
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.child.named_parameters():

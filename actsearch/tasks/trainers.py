@@ -21,6 +21,9 @@ from actsearch.tasks.data import Dataset
 
 CURVE_POINTS = 20
 
+Curve = tuple[tuple[int, float], ...]
+"""(step, mean loss since the point before)."""
+
 
 class Resident:
     """A data set whose tensors lie on the training device.
@@ -94,8 +97,16 @@ class Trainer(ABC):
         finite += [torch.isfinite(p).all() for p in self.child.parameters()]
         return bool(torch.stack(finite).all())
 
-    def curve(self) -> tuple[tuple[int, float], ...]:
-        """(step, mean loss since the point before), up to the first loss that is not finite."""
+    def state(self) -> list[Tensor] | None:
+        """Copies of all that `restore` needs; None where that is unknown, or too much to copy."""
+        return None
+
+    def restore(self, state: list[Tensor], done: int) -> None:
+        """Go back to where `state` was taken, when `done` steps were done."""
+        raise NotImplementedError
+
+    def curve(self) -> Curve:
+        """The training curve, up to the first loss that is not finite."""
         length = max(1, math.ceil(self.recipe.steps / CURVE_POINTS))
         points = []
         for first in range(0, self.done, length):

@@ -1,8 +1,8 @@
 """Training one child network: seeded, and never stopped by what a candidate computes.
 
-Losses and parameters are looked at once a window of steps. Where a window went wrong, the child is
-trained again from its seed, and each step of that window inspected, to say exactly which loss or
-gradient was the first that was not finite.
+Losses and parameters are looked at once a window of steps. A window that went wrong is run again,
+and each of its steps inspected, to say exactly which loss or gradient was the first that was not
+finite.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from actsearch.grammar import Expression, as_expression
 from actsearch.tasks.base import ChildResult, Recipe, Task, TaskError
 from actsearch.tasks.children import MLP, PRECISION, Generated, MakeActivation, build_child
 from actsearch.tasks.dense import DenseTrainer
-from actsearch.tasks.trainers import AutogradTrainer, Resident, Trainer, resident
+from actsearch.tasks.trainers import AutogradTrainer, Curve, Resident, Trainer, resident
 
 WINDOW = 50  # steps between two looks at the losses, each of which waits for the device
 EVALUATION_BATCH = 1000
@@ -60,12 +60,11 @@ def train_with(
     """Train one child with activations from any maker; see `Task.train`."""
     data = resident(task.load(), device)
     started = time.perf_counter()
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: Curve = ()
     metric = loss = None
     with repeatable(device):
         try:
-            trainer, reason = _train(task.child, recipe, activation, data, seed)
-            curve = trainer.curve()
+            trainer, curve, reason = _train(task.child, recipe, activation, data, seed)
             if reason is None:
                 metric, loss = evaluate(trainer.child, data, split)
                 if not math.isfinite(loss):
@@ -100,22 +99,26 @@ def new_trainer(
 
 def _train(
     child: str, recipe: Recipe, activation: MakeActivation, data: Resident, seed: int
-) -> tuple[Trainer, str | None]:
-    """A trained child and None, or how far it came and the reason why it failed."""
+) -> tuple[Trainer, Curve, str | None]:
+    """A trained child, its curve and None, or how far it came and the reason why it failed."""
     trainer = new_trainer(child, recipe, activation, data, seed)
     while trainer.done < recipe.steps:
-        first = trainer.done
+        first, state = trainer.done, trainer.state()
         if not trainer.advance(min(first + WINDOW, recipe.steps)):
-            again = new_trainer(child, recipe, activation, data, seed)
-            return trainer, first_failure(again, first, trainer.done)
-    return trainer, None
+            curve, last = trainer.curve(), trainer.done
+            if state is not None:
+                trainer.restore(state, first)
+            else:
+                trainer = new_trainer(child, recipe, activation, data, seed)
+                if first:
+                    trainer.advance(first)
+            return trainer, curve, first_failure(trainer, last)
+    return trainer, trainer.curve(), None
 
 
-def first_failure(trainer: Trainer, first: int, last: int) -> str:
-    """Train again, `first` to `last` step by step, and name what first was not finite."""
-    if first:
-        trainer.advance(first)
-    for i in range(first, last):
+def first_failure(trainer: Trainer, last: int) -> str:
+    """Train on, up to step `last`, one step at a time, and name what first was not finite."""
+    for i in range(trainer.done, last):
         finite = trainer.advance(i + 1)
         loss = trainer.losses[i].item()
         if not math.isfinite(loss):
