@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actsearch.cache import cache_folder
 from actsearch.drivers import Asha, Driver
 from actsearch.drivers import driver as make_driver
 from actsearch.grammar import SearchSpace
@@ -117,8 +118,8 @@ class StudyRun:
 
     def _stages(self, queue: Queue) -> None:
         self._train("baseline", "baselines", queue)
-        with closing(_proofs()) as proofs:
-            self._search(queue, proofs)
+        with _index(self._config["level"]) as index:
+            self._search(queue, index)
         if self._config["retest"]:
             self._train("retest", "retest", queue)
 
@@ -164,7 +165,7 @@ class StudyRun:
         halving.calibrate(metrics)
         return halving
 
-    def _search(self, queue: Queue, proofs: ProofCache) -> None:
+    def _search(self, queue: Queue, index: EquivalenceIndex | None) -> None:
         config = self._config
         space = _space(config)
         baselines = self._store.trainings("baseline")
@@ -172,7 +173,7 @@ class StudyRun:
             self._store,
             self._driver(space, baselines),
             space.expression,
-            None if config["level"] is None else _index(config["level"], proofs),
+            index,
             queue,
             trials=config["trials"],
             window=config["window"],
@@ -242,17 +243,22 @@ class StudyRun:
 
 
 def _proofs() -> ProofCache:
-    from actsearch.codegen.targets.cpu.toolchain import cache_folder
     from actsearch.equivalence.proof_cache import NAME, ProofCache
 
     return ProofCache(cache_folder() / NAME)
 
 
-def _index(level: str, proofs: ProofCache) -> EquivalenceIndex:
+@contextmanager
+def _index(level: str | None) -> Iterator[EquivalenceIndex | None]:
+    """The classes of what is proposed, or none where the configuration asks for none."""
+    if level is None:
+        yield None
+        return
     from actsearch.equivalence import EquivalenceIndex as Index
 
-    # at the finest level a reward holds for the initial values that were trained, and for no others
-    return Index(level, declarations=level == "function", cache=proofs)
+    with closing(_proofs()) as proofs:
+        # a reward at the finest level holds for the initial values that were trained, no others
+        yield Index(level, declarations=level == "function", cache=proofs)
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from actsearch.cache import cache_folder
 from actsearch.tasks.base import TaskError
 
 if TYPE_CHECKING:
@@ -116,17 +116,6 @@ def _global_random_state() -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def cache_folder() -> Path:
-    """Where generated data is kept: the platform's cache folder, or $XDG_CACHE_HOME/actsearch."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "actsearch"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "actsearch"
-    if sys.platform == "win32" and (base := os.environ.get("LOCALAPPDATA")):
-        return Path(base) / "actsearch" / "Cache"
-    return Path.home() / ".cache" / "actsearch"
-
-
 def _cached_arrays(name: str, generate: Callable[[], Arrays]) -> Arrays:
     """`generate()`, or what an earlier process kept of it; a damaged file is written anew."""
     path = cache_folder() / f"{name}.npz"
@@ -143,7 +132,6 @@ def _cached_arrays(name: str, generate: Callable[[], Arrays]) -> Arrays:
 
 def _write_atomically(path: Path, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
     """Workers may do this at the same time: each writes its own file, the last rename stands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -231,32 +231,33 @@ def range_of(text: str, routine: str) -> accuracy.Range:
     return accuracy.single_range(getattr(activation, routine), "accurate", single)
 
 
-LOOKED_UP = 1 << 18  # elements from which on cubics take the place of slow float32 code
+MANY = 1 << 13  # elements from which on polynomials take the place of slow float32 code
 
 
-def is_looked_up(text: str, routine: str) -> bool:
-    return kernels._cubics(program(parse(text)), routine) is not None
+def is_piecewise(text: str, routine: str) -> bool:
+    return kernels._pieces(program(parse(text)), routine) is not None
 
 
-@pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "gelu(x)", "x*tanh(x) + 0.3", "erf(x)*x"])
-def test_many_elements_are_looked_up(text: str) -> None:
-    """Within the tolerance of float64, whatever the size of x: where there is no cubic, too."""
-    assert is_looked_up(text, "forward")
-    assert is_looked_up(text, "backward")
+@pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "gelu(x)", "x*tanh(x) + 0.3", "x*atan(x)"])
+def test_piecewise_polynomials(text: str) -> None:
+    """Within the tolerance of float64, whatever the size of x: where there is none, too."""
+    assert is_piecewise(text, "forward")
+    assert is_piecewise(text, "backward")
     activation = compile(text, backend="cpu")
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(LOOKED_UP, generator=generator)
-    x[40_000:80_000] *= 10.0 ** torch.randint(-38, 6, (40_000,), generator=generator)
-    x[80_000:81_024] = torch.linspace(-1e-3, 1e-3, 1024)
-    x[100_000:100_004] = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0])
+    x = 3 * torch.randn(32 * MANY, generator=generator)
+    x[40_000:80_000] *= 10.0 ** torch.randint(-38, 0, (40_000,), generator=generator)
+    x[80_000:100_000] *= 10.0 ** torch.randint(-38, 6, (20_000,), generator=generator)
+    x[100_000:101_024] = torch.linspace(-1e-3, 1e-3, 1024)
+    x[110_000:110_004] = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0])
     x.requires_grad_()
-    dy = torch.randn(LOOKED_UP, generator=generator)
+    dy = torch.randn(32 * MANY, generator=generator)
     y = activation(x)
     (dx,) = torch.autograd.grad(y, x, dy)
     wide = x.detach().double().requires_grad_()
     exact = activation(wide)
     (slope,) = torch.autograd.grad(exact, wide, torch.ones_like(wide))
-    by_code = torch.cat([activation(part) for part in x.detach().split(LOOKED_UP // 4)])
+    by_code = torch.cat([activation(part) for part in x.detach().split(MANY // 2)])
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
         assert not torch.equal(y[:1000], by_code[:1000])
     for found, right, ulps in ((y, exact, 2.0), (dx, slope * dy.double(), 4.5)):
@@ -270,20 +271,20 @@ def test_many_elements_are_looked_up(text: str) -> None:
         assert ((found.double() - right).abs()[held] <= ulps * unit).all()
 
 
-def test_large_tensors_of_any_layout_are_looked_up() -> None:
+def test_piecewise_polynomials_in_any_layout() -> None:
     activation = compile("mish(x)", backend="cpu")
     x = torch.randn(600, 10, 90).transpose(0, 2)
     assert torch.equal(activation(x), activation(x.contiguous()))
-    odd = torch.randn(LOOKED_UP + 1027)
-    assert torch.equal(activation(odd)[:LOOKED_UP], activation(odd[:LOOKED_UP]))
+    odd = torch.randn(MANY + 1027)
+    assert torch.equal(activation(odd)[:MANY], activation(odd[:MANY]))
 
 
-def test_what_is_looked_up() -> None:
+def test_what_has_piecewise_polynomials() -> None:
     """Neither short code, which is faster, nor what is not smooth in numbers of usual size."""
-    assert not is_looked_up("x*exp(x)", "forward")
-    assert not is_looked_up("relu(x)", "backward")
-    assert not is_looked_up("where(x > 0.7001, erf(x), 0)", "forward")
-    assert is_looked_up("where(x >= 0.75, erf(x), 0)", "forward")
+    assert not is_piecewise("x*x + x", "forward")
+    assert not is_piecewise("relu(x)", "backward")
+    assert not is_piecewise("where(x > 0.7001, erf(x), 0)", "forward")
+    assert is_piecewise("where(x >= 1.5, erf(x), 0)", "forward")
 
 
 @pytest.mark.parametrize("text", ["x*t1_low + out0", "x*in0 + n", "v1*sin(t1*x)", "x*float_"])
@@ -436,12 +437,3 @@ def test_long_programs_stay_with_pytorch() -> None:
     assert compile(text).backend == "torch"
     with pytest.raises(BuildError, match="operations"):
         compile(text, backend="cpu")
-
-
-def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    monkeypatch.setenv("ACTSEARCH_CACHE", str(blocked / "cache"))
-    folder = toolchain.cache_folder()
-    assert folder.is_dir()
-    assert folder != blocked / "cache"

@@ -14,10 +14,13 @@ from actsearch.codegen.probes import Array, magnitudes, scale
 from actsearch.codegen.programs import DY, Earlier, Operand, Routine
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
+from actsearch.grammar.operators import OPERATORS
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
 _PER_STEP = 0.4  # of them that each operation may add, in code of more than so many steps:
 _SHORT = 4
+_PER_FUNCTION = 1.25  # of them that each may add that takes far longer in float64:
+_DEAR = 8  # its cost
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
@@ -47,10 +50,15 @@ class Range:
 
 
 def tolerance(routine: Routine, precision: str) -> float:
-    """Units in the last place that results may be off away from their roots; more for long code."""
+    """Units in the last place that results may be off away from their roots; more for long code.
+
+    What is composed of several functions may be off by what each of them and its operation are.
+    """
     if precision == "fast":
         return _FAST
-    return max(_TOLERANCE[routine.name], _PER_STEP * (len(routine.steps) - _SHORT))
+    functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
+    longer = _PER_STEP * (len(routine.steps) - _SHORT)
+    return max(_TOLERANCE[routine.name], longer, _PER_FUNCTION * functions)
 
 
 @cache

@@ -8,7 +8,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "cubics.h"
+#include "piecewise.h"
 #include "registry.h"
 #include "views.h"
 
@@ -93,7 +93,7 @@ struct Call final : Work {
   Function<T> function;
   T bound;
   bool is_bounded;
-  const float* cubics = nullptr;
+  const Pieces* pieces = nullptr;
   int64_t chunk = CHUNK;  // elements of one
 
   template <typename... Rest>
@@ -107,8 +107,7 @@ struct Call final : Work {
     chunk = std::max(chunk, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
     chunks = (elements + chunk - 1) / chunk;
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
-    if (is_same && !is_wide && is_fitted(kernel, routine, elements))
-      cubics = fitted(kernel, routine);
+    if (is_same && !is_wide) pieces = fitted(kernel, routine, elements);
   }
 
   static Function<T> fitting(const Kernel& kernel, Routine routine) {
@@ -141,20 +140,15 @@ struct Call final : Work {
         for (int64_t k = 0; k < reads; ++k)
           in[k] = read(arguments[k], begin, n, padded, buffers + k * BLOCK);
         if constexpr (is_same && !is_wide)
-          if (cubics && n == padded && failures < MOST_FAILURES) {
-            if (look_up(in, (float*)results[0].data + begin, n)) continue;
+          if (pieces && n == padded && failures < MOST_FAILURES) {
+            if (evaluate(in, (float*)results[0].data + begin, n, wide_memory)) continue;
             ++failures;
           }
-        bool again = !function;
-        if (is_bounded)
-          for (int64_t k = 0; k < reads; ++k)
-            again |= arguments[k].is_input && outside(in[k], n, bound);
         for (int64_t k = 0; k < writes; ++k)
           out[k] = is_same && !streams && !results[k].sums && n == padded
               ? (T*)results[k].data + begin
               : buffers + (reads + k) * BLOCK;
-        if (!again) again = function(padded, in, out);
-        if (again && !is_wide) compute_wide(padded, in, out, wide_memory);
+        compute(padded, in, out, wide_memory);
         for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
       }
     }
@@ -183,12 +177,39 @@ struct Call final : Work {
       convert(from, (S*)result.data + begin, n);
   }
 
-  bool look_up(const float* const* in, float* out, int64_t n) const {
-    if (routine == FORWARD)
-      return streams ? ::look_up<false, true>(cubics, nullptr, in[0], out, n)
-                     : ::look_up<false, false>(cubics, nullptr, in[0], out, n);
-    return streams ? ::look_up<true, true>(cubics, in[0], in[1], out, n)
-                   : ::look_up<true, false>(cubics, in[0], in[1], out, n);
+  // A block of n elements, a multiple of LANES.
+  void compute(int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
+    bool again = !function;
+    if (is_bounded)
+      for (size_t k = 0; k < arguments.size(); ++k)
+        again |= arguments[k].is_input && outside(in[k], n, bound);
+    if (!again) again = function(n, in, out);
+    if (again && !is_wide) compute_wide(n, in, out, memory);
+  }
+
+  // The same by polynomials; false where they are not worth it.
+  bool evaluate(
+      const float* const* in, float* out, int64_t n, std::vector<double>& memory) const {
+    Missing missing;
+    const bool with_dy = routine == BACKWARD;
+    const float* dy = with_dy ? in[0] : nullptr;
+    const float* x = in[with_dy];
+    auto run = [&](auto evaluate) { evaluate(*pieces, dy, x, out, n, missing); };
+    if (with_dy)
+      run(streams ? ::evaluate<true, true> : ::evaluate<true, false>);
+    else
+      run(streams ? ::evaluate<false, true> : ::evaluate<false, false>);
+    if (missing.are_many(n)) return false;
+    if (missing.count) {
+      const int64_t padded = (missing.count + LANES - 1) / LANES * LANES;
+      std::fill(missing.dy + missing.count, missing.dy + padded, missing.dy[0]);
+      std::fill(missing.x + missing.count, missing.x + padded, missing.x[0]);
+      const float* given[] = {with_dy ? missing.dy : missing.x, missing.x};
+      float* found[] = {missing.y};
+      compute(padded, given, found, memory);
+      for (int64_t k = 0; k < missing.count; ++k) out[missing.places[k]] = missing.y[k];
+    }
+    return true;
   }
 
   void compute_wide(

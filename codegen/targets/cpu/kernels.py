@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
-from actsearch.codegen.probes import Array
 from actsearch.codegen.programs import Program
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
-from actsearch.codegen.targets.cpu.cubics import fitted
 from actsearch.codegen.targets.cpu.library import Builder, Fitter, library
+from actsearch.codegen.targets.cpu.piecewise import Pieces, fitted
 from actsearch.codegen.targets.cpu.rendering import (
     ELEMENTARY,
     ROUTINES,
@@ -41,11 +41,12 @@ from actsearch.codegen.targets.cpu.rendering import (
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
 _TOGETHER = 40  # routines in one run of the compiler
 _MOST_COMPILERS = 4
-_SLOW = 60  # instructions an element that take longer than looking up does
+_SLOW = 30  # instructions an element that take longer than a polynomial does
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
-_CUBICS: dict[tuple[int, int], Array | None] = {}
+_FITTED: set[tuple[int, int]] = set()
+_NONE = Pieces(1.0, np.empty(0, np.float32), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,26 +238,35 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
     return 1
 
 
-def _cubics(program: Program, routine: str) -> Array | None:
-    """The cubics of a routine, if they are faster than its code and accurate."""
+def _pieces(program: Program, routine: str) -> Pieces | None:
+    """The polynomials of a routine, if they are faster than its code and accurate."""
     body = _code(program, (routine, "f32")).partition("++i)")[2]
     return fitted(getattr(program, routine)) if arithmetic(body) > _SLOW else None
 
 
 def _fit(number: int, routine: int) -> int:
-    """Called by the operator, in any thread, for a routine whose cubics are not known yet."""
+    """Called by the operator, in any thread, for a routine whose polynomials are not known yet."""
     try:
         with _LOCK:
-            if (number, routine) not in _CUBICS:
-                program, _ = _PROGRAMS[number]
-                _CUBICS[number, routine] = _cubics(program, ROUTINES[routine])
-            cubics = _CUBICS[number, routine]
-            pointer = ctypes.c_void_p(None if cubics is None else cubics.ctypes.data)
-            library().actsearch_register_cubics(ctypes.c_int64(number), routine, pointer)
+            if (number, routine) not in _FITTED:  # by another thread, while this one waited
+                _register_pieces(number, routine)
+                _FITTED.add((number, routine))
     except Exception:  # as above
         traceback.print_exc()
         return 0
     return 1
+
+
+def _register_pieces(number: int, routine: int) -> None:
+    program, _ = _PROGRAMS[number]
+    pieces = _pieces(program, ROUTINES[routine]) or _NONE
+    library().actsearch_register_pieces(
+        ctypes.c_int64(number),
+        routine,
+        ctypes.c_double(pieces.width),
+        pieces.degree,
+        *(ctypes.c_void_p(rows.ctypes.data) for rows in (pieces.centres, pieces.coefficients)),
+    )
 
 
 _BUILD = Builder(_build)

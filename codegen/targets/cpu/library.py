@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from actsearch.cache import cache_folder
 from actsearch.codegen.targets.calling import check_slices, empty_slices
 from actsearch.codegen.targets.cpu import toolchain
 
@@ -76,7 +77,7 @@ def _source(name: str, included: set[str]) -> str:
 
 
 def _build(compiler: toolchain.Compiler, name: str, source: str, flags: list[str]) -> Path:
-    with FileLock(toolchain.cache_folder() / f"{name}.lock"):  # another process may be at it
+    with FileLock(cache_folder() / f"{name}.lock"):  # another process may be at it
         path = toolchain.cached(name)
         if path is None:
             note = "actsearch: building the CPU operator, once for this machine (half a minute) …"
@@ -91,7 +92,8 @@ def _flags(compiler: toolchain.Compiler) -> list[str]:
     abi = int(torch.compiled_with_cxx11_abi())
     standard = "c++20" if (include / "torch" / "headeronly").is_dir() else "c++17"
     return [
-        f"-std={standard}", "-O3", "-fPIC", "-shared", "-w", "-fopenmp",
+        f"-std={standard}", "-O3", "-fPIC", "-shared", "-w",
+        "-fopenmp",
         compiler.native, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{libraries}",
         f"-I{sysconfig.get_path('include')}", "-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10",

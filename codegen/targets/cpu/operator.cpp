@@ -218,9 +218,20 @@ void actsearch_register_wide(int64_t id, int routine, void* function) {
   find(id).wide[routine] = function;
 }
 
-void actsearch_register_cubics(int64_t id, int routine, const float* cubics) {
+// There are none where the degree is 0.
+void actsearch_register_pieces(
+    int64_t id, int routine, double width, int degree, const float* centres,
+    const float* coefficients) {
   Kernel& kernel = find(id);
-  kernel.cubics[routine] = cubics;
+  if (degree) {
+    auto pieces = std::make_unique<Pieces>();
+    pieces->per_unit = 1 / width;
+    pieces->limit = 16 * width;
+    pieces->degree = degree;
+    std::copy_n(centres, 32, pieces->centres);
+    std::copy_n(coefficients, 32 * (degree + 1), &pieces->coefficients[0][0]);
+    kernel.pieces[routine] = std::move(pieces);
+  }
   kernel.fitted[routine] = true;
 }
 }

@@ -21,11 +21,21 @@ constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes a
 constexpr int64_t STREAMED = 4 << 20;     // bytes from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
 constexpr int DEEP = 64;                  // dimensions of a tensor
+constexpr int HIGHEST = 10;               // degree of a polynomial on a piece
 
 enum Routine { FORWARD, BACKWARD, DOUBLE_BACKWARD, ROUTINES };
 
 template <typename T>
 using Function = int (*)(long, const T* const*, T* const*);
+
+// A polynomial c0 + c1*r + ... of r = x - centre on each of 32 pieces; the one of x has the number
+// floor(x*per_unit), modulo 32.
+struct Pieces {
+  float per_unit, limit;                          // pieces in 1; |x| that is too large
+  int degree;
+  alignas(64) float centres[32];                  // NaN where no polynomial is accurate
+  alignas(64) float coefficients[HIGHEST + 1][32];  // that of the highest power first
+};
 
 struct Kernel {
   int64_t id = 0;
@@ -36,8 +46,8 @@ struct Kernel {
   double bound[ROUTINES] = {};                // |x| up to which `single` holds
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
-  std::atomic<bool> fitted[ROUTINES] = {};  // whether the next is known
-  std::atomic<const float*> cubics[ROUTINES] = {};  // for float32; null where they do not fit
+  std::atomic<bool> fitted[ROUTINES] = {};      // whether the next is known
+  std::unique_ptr<const Pieces> pieces[ROUTINES];  // for float32; null where they do not fit
 };
 
 std::shared_mutex lock;
@@ -46,7 +56,7 @@ std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
 // Builds a routine of kernels, for float64 or not, and registers it; 0 where it failed.
 int (*builder)(const int64_t* ids, int64_t count, int routine, int is_wide) = nullptr;
 
-// Fits the cubics of a routine, and registers them; 0 where it failed.
+// Fits the polynomials of a routine, and registers them; 0 where it failed.
 int (*fitter)(int64_t id, int routine) = nullptr;
 
 Kernel& find(int64_t id) {

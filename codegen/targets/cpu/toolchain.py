@@ -1,9 +1,7 @@
 """Compiling C and C++ on the machine at hand, into a cache that survives the process.
 
 A library's name in the cache is a hash of its source, the compiler, the flags and the processor.
-Its file ends with a digest of the rest: what is damaged is built again. The folder is
-`ACTSEARCH_CACHE`, or `actsearch` in the user's cache folder; where neither can be written, a
-temporary folder serves this process alone.
+Its file ends with a digest of the rest: what is damaged is built again.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from actsearch.cache import cache_folder
 from actsearch.codegen.targets import BuildError
 
 _DIGEST = hashlib.sha256().digest_size
@@ -29,7 +28,7 @@ _VECTOR_MATH_SINCE = (2, 35)  # glibc's libmvec has every function from here on
 _IDLE = [
     f"-fno-{name}"
     for name in (
-        "schedule-insns2 tree-pta tree-sra tree-dse tree-dominator-opts dse dce forward-propagate "
+        "tree-pta tree-sra tree-dse tree-dominator-opts dse dce forward-propagate "
         "cprop-registers compare-elim combine-stack-adjustments guess-branch-probability "
         "asynchronous-unwind-tables"
     ).split()
@@ -77,6 +76,8 @@ class Compiler:
             flags += [*_IDLE, "--param=max-combine-insns=2", "-fira-region=one"]
             # conditions stay selections between two values, or nothing vectorises
             flags += ["-fno-tree-sink", "-fno-thread-jumps"]
+            # what does not depend on each other side by side: two thirds of the time of long code
+            flags += ["-fschedule-insns", "-fschedule-insns2", "-fsched-pressure"]
             flags += ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
         return flags
 
@@ -146,26 +147,6 @@ def key(compiler: Compiler, *parts: str) -> str:
     """A name for what a compiler makes of some text on this machine."""
     text = "\0".join([compiler.identity, _processor(), *parts])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@cache
-def _folder(wanted: str) -> Path:
-    folder = Path(wanted)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="actsearch-"))
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept."""
-    wanted = os.environ.get("ACTSEARCH_CACHE")
-    if not wanted:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        wanted = os.path.join(home, "actsearch")
-    return _folder(wanted)
 
 
 def path_of(name: str) -> Path:
