@@ -235,7 +235,7 @@ MANY = 1 << 13  # elements from which on polynomials take the place of slow floa
 
 
 def is_piecewise(text: str, routine: str) -> bool:
-    return kernels._pieces(program(parse(text)), routine) is not None
+    return kernels._piecewise(program(parse(text)), routine) is not None
 
 
 @pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "gelu(x)", "x*tanh(x) + 0.3", "x*atan(x)"])

@@ -34,18 +34,16 @@ struct Work {  // a routine of one kernel, in chunks that are computed in any or
   const std::vector<Argument> arguments;
   std::vector<Result> results;
   const int64_t elements;
-  const bool streams;  // results bypass the caches
   int64_t chunks = 0;
 
   Work(
       const Kernel& kernel, Routine routine, std::vector<Argument> arguments,
-      std::vector<Result> results, int64_t elements, bool streams)
+      std::vector<Result> results, int64_t elements)
       : kernel(kernel),
         routine(routine),
         arguments(std::move(arguments)),
         results(std::move(results)),
-        elements(elements),
-        streams(streams) {}
+        elements(elements) {}
   virtual ~Work() = default;
   virtual void compute(int64_t first, int64_t last) = 0;
 };
@@ -67,9 +65,6 @@ void run(const Works& works) {
         work->compute(std::max(first, begin) - begin, std::min(last, end) - begin);
       begin = end;
     }
-#ifdef __x86_64__
-    if (works.front()->streams) _mm_sfence();
-#endif
   };
   if (elements > 2 * CHUNK)
     at::parallel_for(0, chunks, 1, part);
@@ -93,7 +88,8 @@ struct Call final : Work {
   Function<T> function;
   T bound;
   bool is_bounded;
-  const Pieces* pieces = nullptr;
+  const Piecewise* pieces = nullptr;
+  bool streams = false;  // what polynomials give bypasses the caches
   int64_t chunk = CHUNK;  // elements of one
 
   template <typename... Rest>
@@ -108,6 +104,7 @@ struct Call final : Work {
     chunks = (elements + chunk - 1) / chunk;
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
     if (is_same && !is_wide) pieces = fitted(kernel, routine, elements);
+    streams = pieces && elements >= STREAMED && (uintptr_t)results[0].data % 64 == 0;
   }
 
   static Function<T> fitting(const Kernel& kernel, Routine routine) {
@@ -145,13 +142,14 @@ struct Call final : Work {
             ++failures;
           }
         for (int64_t k = 0; k < writes; ++k)
-          out[k] = is_same && !streams && !results[k].sums && n == padded
+          out[k] = is_same && !results[k].sums && n == padded
               ? (T*)results[k].data + begin
               : buffers + (reads + k) * BLOCK;
         compute(padded, in, out, wide_memory);
         for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
       }
     }
+    if (streams) arrive();
   }
 
   const T* read(
@@ -171,8 +169,6 @@ struct Call final : Work {
   void write(Result& result, int64_t chunk, int64_t begin, int64_t n, const T* from) const {
     if (result.sums)
       result.view.add(from, begin, n, result.partial.data() + chunk * result.sums);
-    else if (is_same && streams)
-      stream(from, (S*)result.data + begin, n * sizeof(S));
     else if (from != (const T*)((const S*)result.data + begin))
       convert(from, (S*)result.data + begin, n);
   }

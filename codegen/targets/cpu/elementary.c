@@ -12,6 +12,12 @@
 #define UNDEFINED __builtin_nanf("")
 #define fma32 __builtin_fmaf
 
+#ifdef FAST /* what a loop collects `lost` in */
+#define NARROW int
+#else /* half as wide as a float: two vectors side by side, of which one need not wait */
+#define NARROW unsigned short
+#endif
+
 #ifdef VECTOR_MATH /* the C library has vector forms of these */
 #define LIBRARY __attribute__((const, nothrow, simd("notinbranch")))
 #else

@@ -98,13 +98,12 @@ struct LookUp final : Work {
   }
 
   void compute(int64_t first, int64_t last) override {
-    alignas(64) S x_block[BLOCK], dy_block[BLOCK], found[BLOCK];
-    alignas(64) float wide[BLOCK];
-    S* results_data = static_cast<S*>(results[0].data);
+    S x_block[BLOCK], dy_block[BLOCK];
+    float wide[BLOCK];
     for (int64_t begin = first * CHUNK; begin < std::min(elements, last * CHUNK); begin += BLOCK) {
       const int64_t n = std::min(BLOCK, elements - begin);
       const S* x = block(arguments.back(), begin, n, x_block);
-      S* out = streams ? found : results_data + begin;
+      S* out = static_cast<S*>(results[0].data) + begin;
       if (routine == FORWARD) {
         for (int64_t i = 0; i < n; ++i) out[i] = value_of[x[i].x];
       } else {
@@ -112,7 +111,6 @@ struct LookUp final : Work {
         for (int64_t i = 0; i < n; ++i) wide[i] *= slope_of[x[i].x];
         convert(wide, out, n);
       }
-      if (streams) stream(found, results_data + begin, n * sizeof(S));
     }
   }
 

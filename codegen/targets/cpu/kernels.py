@@ -28,7 +28,7 @@ from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
 from actsearch.codegen.targets.cpu.library import Builder, Fitter, library
-from actsearch.codegen.targets.cpu.piecewise import Pieces, fitted
+from actsearch.codegen.targets.cpu.piecewise import Piecewise, fitted
 from actsearch.codegen.targets.cpu.rendering import (
     ELEMENTARY,
     ROUTINES,
@@ -46,7 +46,7 @@ _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
 _FITTED: set[tuple[int, int]] = set()
-_NONE = Pieces(1.0, np.empty(0, np.float32), np.empty((1, 0), np.float32))
+_NONE = Piecewise(1.0, np.empty(0, np.float32), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +238,7 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
     return 1
 
 
-def _pieces(program: Program, routine: str) -> Pieces | None:
+def _piecewise(program: Program, routine: str) -> Piecewise | None:
     """The polynomials of a routine, if they are faster than its code and accurate."""
     body = _code(program, (routine, "f32")).partition("++i)")[2]
     return fitted(getattr(program, routine)) if arithmetic(body) > _SLOW else None
@@ -249,7 +249,7 @@ def _fit(number: int, routine: int) -> int:
     try:
         with _LOCK:
             if (number, routine) not in _FITTED:  # by another thread, while this one waited
-                _register_pieces(number, routine)
+                _register_piecewise(number, routine)
                 _FITTED.add((number, routine))
     except Exception:  # as above
         traceback.print_exc()
@@ -257,15 +257,15 @@ def _fit(number: int, routine: int) -> int:
     return 1
 
 
-def _register_pieces(number: int, routine: int) -> None:
+def _register_piecewise(number: int, routine: int) -> None:
     program, _ = _PROGRAMS[number]
-    pieces = _pieces(program, ROUTINES[routine]) or _NONE
-    library().actsearch_register_pieces(
+    found = _piecewise(program, ROUTINES[routine]) or _NONE
+    library().actsearch_register_piecewise(
         ctypes.c_int64(number),
         routine,
-        ctypes.c_double(pieces.width),
-        pieces.degree,
-        *(ctypes.c_void_p(rows.ctypes.data) for rows in (pieces.centres, pieces.coefficients)),
+        ctypes.c_double(found.width),
+        found.degree,
+        *(ctypes.c_void_p(rows.ctypes.data) for rows in (found.centres, found.coefficients)),
     )
 
 

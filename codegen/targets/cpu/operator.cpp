@@ -219,12 +219,12 @@ void actsearch_register_wide(int64_t id, int routine, void* function) {
 }
 
 // There are none where the degree is 0.
-void actsearch_register_pieces(
+void actsearch_register_piecewise(
     int64_t id, int routine, double width, int degree, const float* centres,
     const float* coefficients) {
   Kernel& kernel = find(id);
   if (degree) {
-    auto pieces = std::make_unique<Pieces>();
+    auto pieces = std::make_unique<Piecewise>();
     pieces->per_unit = 1 / width;
     pieces->limit = 16 * width;
     pieces->degree = degree;

@@ -28,6 +28,9 @@ struct Missing {
 #ifdef __AVX512F__
 constexpr bool HAS_PIECES = true;
 
+// What bypassed the caches is there before what is stored from now on.
+inline void arrive() { _mm_sfence(); }
+
 inline __m512 entry(const float* row, __m512i place) {
   return _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16));
 }
@@ -36,7 +39,7 @@ inline __m512 entry(const float* row, __m512i place) {
 // where no polynomial is accurate: the centre of such a piece is NaN.
 template <int DEGREE, int VECTORS, bool WITH_DY, bool STREAMS>
 inline __attribute__((always_inline)) void evaluate_some(
-    const Pieces& pieces, const float* dy, const float* x, float* y, int64_t i, Missing& missing) {
+    const Piecewise& pieces, const float* dy, const float* x, float* y, int64_t i, Missing& missing) {
   if (WITH_DY) dy += i;
   x += i;
   y += i;
@@ -83,17 +86,17 @@ inline __attribute__((always_inline)) void evaluate_some(
 // The same of a block of n elements, a multiple of 16.
 template <int DEGREE, bool WITH_DY, bool STREAMS>
 void evaluate(
-    const Pieces& pieces, const float* dy, const float* x, float* y, int64_t n, Missing& missing) {
+    const Piecewise& pieces, const float* dy, const float* x, float* y, int64_t n, Missing& missing) {
   int64_t i = 0;
   for (; i + 32 <= n; i += 32)
     evaluate_some<DEGREE, 2, WITH_DY, STREAMS>(pieces, dy, x, y, i, missing);
   if (i < n) evaluate_some<DEGREE, 1, WITH_DY, STREAMS>(pieces, dy, x, y, i, missing);
-  if (STREAMS && missing.count) _mm_sfence();  // before others write to the same places
+  if (STREAMS && missing.count) arrive();
 }
 
 template <bool WITH_DY, bool STREAMS>
 void evaluate(
-    const Pieces& pieces, const float* dy, const float* x, float* y, int64_t n, Missing& missing) {
+    const Piecewise& pieces, const float* dy, const float* x, float* y, int64_t n, Missing& missing) {
   switch (pieces.degree) {
     case 6: return evaluate<6, WITH_DY, STREAMS>(pieces, dy, x, y, n, missing);
     case 8: return evaluate<8, WITH_DY, STREAMS>(pieces, dy, x, y, n, missing);
@@ -104,12 +107,14 @@ void evaluate(
 #else
 constexpr bool HAS_PIECES = false;
 
+inline void arrive() {}
+
 template <bool WITH_DY, bool STREAMS>
-void evaluate(const Pieces&, const float*, const float*, float*, int64_t, Missing&) {}
+void evaluate(const Piecewise&, const float*, const float*, float*, int64_t, Missing&) {}
 #endif
 
 // The polynomials of a routine; null where there are none that are accurate, or few elements.
-const Pieces* fitted(const Kernel& kernel, Routine routine, int64_t elements) {
+const Piecewise* fitted(const Kernel& kernel, Routine routine, int64_t elements) {
   if (!HAS_PIECES || elements < MANY || kernel.inputs != 1 || !kernel.dimensions.empty() ||
       routine == DOUBLE_BACKWARD)
     return nullptr;

@@ -39,7 +39,7 @@ _TINY = np.float32(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Piecewise:
     """A polynomial c₀ + c₁·r + … of r = x − centre on each piece.
 
     Attributes:
@@ -58,7 +58,7 @@ class Pieces:
         return len(self.coefficients) - 1
 
 
-def fitted(routine: Routine) -> Pieces | None:
+def fitted(routine: Routine) -> Piecewise | None:
     """The polynomials of f, or of the factor of dy in a gradient; the cheapest that reach far.
 
     None where they are not accurate for numbers of ordinary size.
@@ -73,7 +73,7 @@ def fitted(routine: Routine) -> Pieces | None:
             if reach > max(farthest, _NEEDED):
                 centres[~accurate] = np.nan
                 ordered = (np.roll(rows, PIECES // 2, axis=-1) for rows in (centres, coefficients))
-                best, farthest = Pieces(width, *ordered), reach
+                best, farthest = Piecewise(width, *ordered), reach
             if farthest >= _FAR:
                 break
     return best

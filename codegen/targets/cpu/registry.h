@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
 constexpr int64_t LANES = 16;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
-constexpr int64_t STREAMED = 4 << 20;     // bytes from which on results bypass the caches
+constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
 constexpr int DEEP = 64;                  // dimensions of a tensor
 constexpr int HIGHEST = 10;               // degree of a polynomial on a piece
@@ -30,7 +30,7 @@ using Function = int (*)(long, const T* const*, T* const*);
 
 // A polynomial c0 + c1*r + ... of r = x - centre on each of 32 pieces; the one of x has the number
 // floor(x*per_unit), modulo 32.
-struct Pieces {
+struct Piecewise {
   float per_unit, limit;                          // pieces in 1; |x| that is too large
   int degree;
   alignas(64) float centres[32];                  // NaN where no polynomial is accurate
@@ -47,7 +47,7 @@ struct Kernel {
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
   std::atomic<bool> fitted[ROUTINES] = {};      // whether the next is known
-  std::unique_ptr<const Pieces> pieces[ROUTINES];  // for float32; null where they do not fit
+  std::unique_ptr<const Piecewise> pieces[ROUTINES];  // for float32; null where they do not fit
 };
 
 std::shared_mutex lock;

@@ -30,13 +30,16 @@ Variant = tuple[str, str]
 """A routine, and what it computes with: "f32" or "f64"."""
 
 _DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)", re.MULTILINE)
+_DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
 _LONGEST_TITLE = 2000  # characters of a formula in a comment
 _SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
 _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
+_PASSING = _ARITHMETIC | {"abs", "where"}  # what rounding took from an operand, they pass on
 _NUMBER = re.compile(r"\b\d[\w.]*(?:(?<=e)[-+]\d+f?)?")
 _OPERATION = re.compile(r"fma32|[-+*/?&|<>]")
 _DIVISION = 8  # operations that one takes as long as
+_LONG = 200  # instructions for an element, from which on loops are not interleaved
 _OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low)?")  # what a function calls its own variables
 
 
@@ -147,7 +150,7 @@ class CRenderer(Renderer):
         return set()
 
     def _carried(self, routine: Routine, corrected: set[int]) -> set[int]:
-        """The steps whose rounding reaches a function that enlarges it, through arithmetic."""
+        """The steps whose rounding reaches a function that enlarges it."""
         needed: set[int] = set()
         pending = [
             operand.step
@@ -158,9 +161,10 @@ class CRenderer(Renderer):
         while pending:
             place = pending.pop()
             step = self.simplified(routine.steps[place])
-            if place not in needed and step.operator in _ARITHMETIC:
+            if place not in needed and step.operator in _PASSING:
                 needed.add(place)
-                pending += [o.step for o in step.operands if isinstance(o, Earlier)]
+                values = step.operands[1 if step.operator == "where" else 0 :]
+                pending += [o.step for o in values if isinstance(o, Earlier)]
         return needed
 
     def _low(
@@ -171,10 +175,15 @@ class CRenderer(Renderer):
         name: str,
         lows: Mapping[int, str],
     ) -> str:
-        """The error of one arithmetic operation, as code; empty where there is none."""
+        """What one operation's result lacks, as code; empty where that is nothing."""
         low = [self._low_of(operand, lows) for operand in operands]
         if operator == "neg":
             return f"-{low[0]}" if low[0] else ""
+        if operator == "abs":
+            return f"{codes[0].within(ATOM)} < 0 ? -{low[0]} : {low[0]}" if low[0] else ""
+        if operator == "where":
+            branches = [part or "-0.0f" for part in low[1:]]
+            return f"{codes[0].within(ATOM)} ? {' : '.join(branches)}" if any(low[1:]) else ""
         a, b = (code.within(ATOM) for code in codes)
         if operator == "mul":
             parts = [f"fma32({a}, {b}, -{name})"]
@@ -288,7 +297,7 @@ def reserved_names() -> frozenset[str]:
     keywords = (
         "auto break case char const continue default do double else enum extern float for goto if "
         "inline int long register restrict return short signed sizeof static struct switch typedef "
-        "union unsigned void volatile while asm typeof n i in out lost main"
+        "union unsigned void volatile while asm typeof n i in out lost any main"
     )
     words = re.findall(r"[A-Za-z_]\w*", ELEMENTARY)
     return frozenset([*keywords.split(), *words])
@@ -315,9 +324,13 @@ def source(program: Program) -> str:
 def _pieces() -> list[tuple[str, frozenset[str], frozenset[str]]]:
     """The paragraphs of `ELEMENTARY`, what each defines, and the words in it."""
     return [
-        (piece, frozenset(name for name, _ in _DECLARED.findall(piece)), _words(piece))
+        (piece, frozenset(_DEFINED.findall(piece)).union(_names(piece)), _words(piece))
         for piece in ELEMENTARY.rstrip().split("\n\n")[1:]
     ]
+
+
+def _names(text: str) -> list[str]:
+    return [name for name, _ in _DECLARED.findall(text)]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -332,7 +345,7 @@ def elementary(text: str) -> str:
         is_comment = piece.startswith("/*") and piece.endswith("*/")
         if is_comment and kept and not kept[-1].startswith("/*"):
             kept.append(piece)
-        elif not is_comment and (piece.startswith("#") or defined & needed):
+        elif not is_comment and defined & needed:
             kept.append(piece)
             needed |= words
     return "\n\n".join(reversed(kept))
@@ -366,11 +379,15 @@ def _function(
     read = [(k, names[node]) for k, node in enumerate(routine.arguments) if names[node] in used]
     lines += [f"    const {real} *restrict in{k} = in[{k}];" for k, _ in read]
     lines += [f"    {real} *restrict out{k} = out[{k}];" for k in range(len(routine.results))]
-    lines += ["    int lost = 0;", "    n &= -16L;", "#pragma GCC ivdep"]
+    is_narrow = "lost" in used and arithmetic(" ".join(statements)) <= _LONG
+    lines += [f"    {'NARROW any' if is_narrow else 'int lost'} = 0;"]
+    lines += ["    n &= -16L;", "#pragma GCC ivdep"]
     lines += ["    for (long i = 0; i < n; ++i) {"]
+    lines += ["        int lost = 0;"] if is_narrow else []
     lines += [f"        const {real} {variable} = in{k}[i];" for k, variable in read]
     lines += [f"        {line}" for line in statements]
-    return "\n".join([*lines, "    }", "    return lost;", "}", ""])
+    lines += ["        any |= lost != 0;"] if is_narrow else []
+    return "\n".join([*lines, "    }", f"    return {'any' if is_narrow else 'lost'};", "}", ""])
 
 
 def arithmetic(text: str) -> int:

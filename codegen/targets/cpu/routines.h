@@ -102,13 +102,13 @@ std::vector<int64_t> memory_order(IntArrayRef strides) {
 template <typename S, typename T>
 std::unique_ptr<Work> work(
     const Kernel& kernel, Routine routine, std::vector<Argument> arguments,
-    std::vector<Result> results, int64_t elements, bool streams) {
+    std::vector<Result> results, int64_t elements) {
   if constexpr (!std::is_same_v<S, T>)
     if (is_tabulated(kernel, routine))
       return std::make_unique<LookUp<S>>(
-          kernel, routine, std::move(arguments), std::move(results), elements, streams);
+          kernel, routine, std::move(arguments), std::move(results), elements);
   return std::make_unique<Call<S, T>>(
-      kernel, routine, std::move(arguments), std::move(results), elements, streams);
+      kernel, routine, std::move(arguments), std::move(results), elements);
 }
 
 // What is computed for one call.
@@ -251,10 +251,8 @@ class Calculation {
 
   std::unique_ptr<Work> made(
       const Kernel& kernel, std::vector<Argument> arguments, std::vector<Result> results) const {
-    const int64_t bytes = elements * x.element_size();
-    const bool streams = slices * bytes >= STREAMED && (slices == 1 || bytes % 64 == 0);
     auto with = [&](auto make) {
-      return make(kernel, routine, std::move(arguments), std::move(results), elements, streams);
+      return make(kernel, routine, std::move(arguments), std::move(results), elements);
     };
     switch (type) {
       case at::kDouble: return with(work<double, double>);

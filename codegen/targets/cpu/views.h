@@ -53,20 +53,6 @@ void convert(const float* from, at::BFloat16* to, int64_t n) {  // to nearest, t
   }
 }
 
-// A copy that leaves the caches to others; `to` is aligned.
-void stream(const void* from, void* to, int64_t bytes) {
-  int64_t done = 0;
-#ifdef __AVX512F__
-  for (; done + 64 <= bytes; done += 64)
-    _mm512_stream_si512((__m512i*)((char*)to + done), _mm512_loadu_si512((const char*)from + done));
-#elif defined(__AVX__)
-  for (; done + 32 <= bytes; done += 32)
-    _mm256_stream_si256(
-        (__m256i*)((char*)to + done), _mm256_loadu_si256((const __m256i*)((const char*)from + done)));
-#endif
-  std::memcpy((char*)to + done, (const char*)from + done, bytes - done);
-}
-
 // ---- views: a tensor, or a parameter that does not advance, in the memory order of the result
 
 struct View {
