@@ -153,7 +153,7 @@ def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
             note(f"{len(false)} of them are false; partitioning again without these")
             found = partition(chosen, arguments.processes, note, splits=splits)
         moved = sharpen(found, threads=arguments.processes)
-        note(f"comparison at 1,024 more points: {moved} classes more")
+        note(f"comparison at 2,048 more points: {moved} classes more")
         if output is not None:
             save_partition(found, output)
     return found

@@ -9,7 +9,7 @@ merges. Points are independent: each is one unit of work, and an audit resumes a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
 from functools import cache
@@ -42,6 +42,8 @@ _DIGITS = 30
 _SECONDS = 20.0
 
 Values = dict[str, Fraction]
+Tables = Mapping[Place, Sequence[Ball] | Mapping[int, Ball]]
+"""For each table the values of its classes, at a point."""
 
 
 def audit_points(count: int = POINTS, seed: int = 0) -> list[Values]:
@@ -183,14 +185,49 @@ def _ball_tables(found: Partition, values: Values) -> dict[Place, list[Ball]]:
     return tables
 
 
+class _LazyTable(dict[int, Ball]):
+    """The values of the classes of a table that somebody asks for."""
+
+    def __init__(self, found: Partition, place: Place, values: Values, memo: _LazyTables) -> None:
+        super().__init__()
+        self._builder = found.builder
+        self._table = found.builder.table(place)
+        self._values = values
+        self._memo = memo
+
+    def __missing__(self, number: int) -> Ball:
+        shape, children = self._table.firsts[number]
+        own = self._table.shapes[shape]
+        balls = [self._memo[p][c] for p, c in zip(own.places, children, strict=True)]
+        template = self._builder.template(own.production)
+        ball = self[number] = _applied(template, balls, self._values)
+        return ball
+
+
+class _LazyTables(dict[Place, _LazyTable]):
+    """The values of classes of sub-terms at a point, computed where they are asked for."""
+
+    def __init__(self, found: Partition, values: Values) -> None:
+        super().__init__()
+        self._found = found
+        self._values = values
+
+    def __missing__(self, place: Place) -> _LazyTable:
+        table = self[place] = _LazyTable(self._found, place, self._values, self)
+        return table
+
+
+def values_of_rows(found: Partition, values: Values) -> Callable[[int], Ball]:
+    """The values of rows at a point, for who asks for few; call it inside `precision(bits)`."""
+    return _row_evaluator(found, _LazyTables(found, values), values)
+
+
 def _applied(template: Expression, balls: list[Ball], values: Mapping[str, Fraction]) -> Ball:
     memo: dict[Expression, Ball] = {placeholder(number): ball for number, ball in enumerate(balls)}
     return ball_value(template, values, memo)
 
 
-def _row_evaluator(
-    found: Partition, tables: dict[Place, list[Ball]], values: Values
-) -> Callable[[int], Ball]:
+def _row_evaluator(found: Partition, tables: Tables, values: Values) -> Callable[[int], Ball]:
     """The value of a row; per arm, what does not depend on the large table is computed once."""
     width = len(found.big)
     column = tables[found.big.place]
@@ -204,9 +241,8 @@ def _row_evaluator(
             if chosen is not None:
                 memo[placeholder(child)] = tables[place][chosen]
         free = placeholder(arm.free)
-        for node in arm.template.postorder():
-            if free not in node.postorder():
-                ball_value(node, values, memo)
+        for node in _without(arm.template, free):
+            ball_value(node, values, memo)
         return arm.template, free, memo
 
     functions: dict[int, Callable[[Ball], Ball]] = {}
@@ -219,6 +255,12 @@ def _row_evaluator(
         return function(column[chosen])
 
     return evaluate
+
+
+@cache
+def _without(template: Expression, free: Expression) -> tuple[Expression, ...]:
+    """The nodes of a template that do not depend on what is free in it."""
+    return tuple(node for node in template.postorder() if free not in node.postorder())
 
 
 _TWO_BALLS: Mapping[str, Callable[[Ball, Ball], Ball]] = {

@@ -91,6 +91,34 @@ def ball_value(
     return _as_ball(results[expression])
 
 
+class Program:
+    """Expressions as steps, for who evaluates them at many points.
+
+    Args:
+        expressions: whose common parts are computed once.
+    """
+
+    def __init__(self, *expressions: Expression) -> None:
+        nodes = list(dict.fromkeys(part for e in expressions for part in e.postorder()))
+        self._leaves = [node for node in nodes if not isinstance(node, Apply)]
+        applied = [node for node in nodes if isinstance(node, Apply)]
+        places = {node: place for place, node in enumerate((*self._leaves, *applied))}
+        self._steps = [
+            (node.operator.name, tuple(places[argument] for argument in node.arguments))
+            for node in applied
+        ]
+        self._results = [places[expression] for expression in expressions]
+
+    def __call__(self, values: Mapping[str, Fraction]) -> list[Ball]:
+        """The enclosures of the expressions at exact values, inside `precision(bits)`."""
+        found = [_node_value(leaf, values, {}) for leaf in self._leaves]
+        for name, places in self._steps:
+            operands = [found[place] for place in places]
+            value = _exactly(name, operands) if name in _RATIONAL else None
+            found.append(apply_ball(name, *map(_as_ball, operands)) if value is None else value)
+        return [_as_ball(found[place]) for place in self._results]
+
+
 def _as_ball(value: Any) -> Ball:
     return arb(value) if isinstance(value, fmpq) else value
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,45 @@ def points(
     spread = (beta[1] / beta[0]) ** (1 / max(1, quarter - 1))
     betas = [beta[0] * spread**place for place in range(quarter)]
     generator.shuffle(betas)
-    x: list[Fraction] = []
-    b: list[Fraction] = []
-    for place in range(quarter):
-        size, other = (
-            _generic(value * generator.uniform(0.93, 1.07))
+    sizes = [
+        tuple(
+            value * generator.uniform(0.93, 1.07)
             for value in (smallest * ratio**place, betas[place])
         )
+        for place in range(quarter)
+    ]
+    return _with_signs(sizes, seed)
+
+
+def crossings(count: int, seed: int = 0) -> Points:
+    """A pool of `count` points where functions of sub-terms tend to cross.
+
+    Half of them lie anywhere up to |x| = 13, others near multiples of π/2, and some have a large
+    |β|; a window of max or min between two crossings is narrow next to a geometric pool's steps.
+
+    Args:
+        count: a multiple of 4; each |x|, |β| comes with all four combinations of signs.
+        seed: another seed, other points.
+    """
+    generator = random.Random(f"crossings {seed} {count}")
+    sizes = []
+    for place in range(count // 4):
+        x, beta = 13 * generator.random(), 0.003 * 2e4 ** generator.random()
+        if place % 8 in (1, 3, 5):
+            offset = 0.002 * 15 ** generator.random()
+            x = math.pi / 2 * generator.randint(1, 8) + generator.choice((offset, -offset))
+        elif place % 8 == 7:
+            x, beta = 0.002 * 1250 ** generator.random(), 4 * 15 ** generator.random()
+        sizes.append((x, beta))
+    return _with_signs(sizes, seed)
+
+
+def _with_signs(sizes: Sequence[tuple[float, ...]], seed: int) -> Points:
+    """Points with these |x|, |β|, each with all four combinations of signs."""
+    x: list[Fraction] = []
+    b: list[Fraction] = []
+    for pair in sizes:
+        size, other = map(_generic, pair)
         x += [size, -size, size, -size]
         b += [other, other, -other, -other]
     return Points(tuple(x), tuple(b), seed)
@@ -105,6 +137,7 @@ def _generic(value: float) -> Fraction:
 # evaluation
 
 
+@cache
 def placeholder(number: int) -> Parameter:
     """What stands for the child with this number (from 0) in a production's template."""
     return Parameter(f"{_PLACEHOLDER}{number + 1}")

@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -22,13 +22,14 @@ from flint import arb
 
 from actsearch.equivalence import quadrants
 from actsearch.equivalence.algebra import proof
-from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, Program, is_value, precision
 from actsearch.equivalence.changes import Change
-from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.points import (
+    WHOLE_LINE,
     Line,
     Values,
+    Window,
     base_points,
     lines,
     points_between_switches,
@@ -42,7 +43,6 @@ MIN_POINTS = 16
 EVERYWHERE: Mapping[str, int] = {}
 _MAX_RENAMINGS = 24
 _MAX_BITS = 1 << 14
-_KNOWN_SIZE = 500
 
 
 @dataclass(frozen=True)
@@ -159,32 +159,6 @@ class Deadline:
     def passed(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() > self._end
-
-
-class KnownBalls:
-    """Balls at a point: pairs that are compared there share sub-expressions."""
-
-    def __init__(self) -> None:
-        self._by_precision: dict[int, Memo[Expression, Ball]] = {}
-
-    def at(self, bits: int) -> Memo[Expression, Ball]:
-        """Those of a precision."""
-        memo = self._by_precision.setdefault(bits, Memo(_KNOWN_SIZE))
-        memo.make_room()
-        return memo
-
-
-@dataclass(frozen=True)
-class FreshPoint:
-    """A point at which many pairs are compared.
-
-    Attributes:
-        values: of inputs and parameters.
-        known: what was found there before.
-    """
-
-    values: Values
-    known: KnownBalls = field(default_factory=KnownBalls)
 
 
 def decide(
@@ -312,7 +286,6 @@ def compare(
     deadline: Deadline | None = None,
     seed: int = 0,
     within: Mapping[str, int] = EVERYWHERE,
-    fresh: Sequence[FreshPoint] = (),
 ) -> Decision:
     """Ball arithmetic on both, names as they are: a certificate, a witness, or Unknown.
 
@@ -322,40 +295,21 @@ def compare(
         deadline: when to give up.
         seed: another seed, other points.
         within: signs of inputs and parameters; points with other signs are left out.
-        fresh: more points, which are compared first.
     """
-    deadline = deadline or Deadline()
-    digits = DIGITS + _smallest_digits(a, b)
-    agreed = 0
-    gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
-    parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
-    names = ("x", *sorted(gates), *sorted(parameters))
-    signs = frozenset(within.items())
-    for line, t, known in itertools.chain(
-        ((_through(point.values, names), Fraction(0), point.known) for point in fresh),
-        _base_places(names, seed, signs),
-        _places_between_switches(a, b, names, seed, signs),
-    ):
-        if deadline.passed:
-            return Unknown(f"undecided after {deadline.seconds:g} s")
-        # balls are kept only for who asks at the same points again and again
-        verdict = _at(a, b, line, t, digits, known if fresh else None)
-        if isinstance(verdict, Witness):
-            return verdict
-        agreed += verdict
-    if agreed < MIN_POINTS:
-        return Unknown(f"ball arithmetic could decide at {agreed} points only")
-    return Certificate("certified", "ball arithmetic", (), agreed, digits)
+    pair = Pair(a, b)
+    places = _base_places(pair.names, seed, frozenset(within.items()))
+    further = pair.between_switches(seed, within)
+    return pair.compared(itertools.chain(places, further), deadline or Deadline())
 
 
-def _through(values: Values, names: tuple[str, ...]) -> Line:
+def through(values: Values, names: tuple[str, ...]) -> Line:
     """A line through a point, along the first name."""
     start = tuple(values[name] for name in names)
     return Line(names, start, tuple(Fraction(int(place == 0)) for place in range(len(names))))
 
 
-Place = tuple[Line, Fraction, KnownBalls | None]
-"""A line, a place on it, and what is known there."""
+Place = tuple[Line, Fraction]
+"""A line, and a place on it."""
 
 
 @lru_cache(maxsize=64)
@@ -364,25 +318,11 @@ def _base_places(
 ) -> tuple[Place, ...]:
     """The points at which any expressions of these names are compared."""
     return tuple(
-        (line, t, KnownBalls())
+        (line, t)
         for line in _lines_within(names, seed, signs)
         for t in base_points(line, seed)
         if _lies_within(line.at(t), signs)
     )
-
-
-def _places_between_switches(
-    a: Expression,
-    b: Expression,
-    names: tuple[str, ...],
-    seed: int,
-    signs: frozenset[tuple[str, int]],
-) -> Iterator[Place]:
-    """Further points on the same lines, in each piece of two expressions."""
-    for line in _lines_within(names, seed, signs):
-        for t in points_between_switches((a, b), line):
-            if _lies_within(line.at(t), signs):
-                yield line, t, None
 
 
 @lru_cache(maxsize=64)
@@ -399,6 +339,18 @@ def _lines_within(
             for name, start, slope in zip(names, line.start, line.direction, strict=True)
         )
     )
+
+
+def _window(line: Line, signs: Mapping[str, int]) -> Window:
+    """Between which t a line has points with these signs."""
+    low, high = WHOLE_LINE
+    for name, start, slope in zip(line.names, line.start, line.direction, strict=True):
+        if slope and name in signs:
+            if slope * signs[name] > 0:
+                low = max(low, float(-start / slope))
+            else:
+                high = min(high, float(-start / slope))
+    return low, high
 
 
 def _lies_within(values: Values, signs: frozenset[tuple[str, int]]) -> bool:
@@ -422,87 +374,120 @@ def _smallest_digits(a: Expression, b: Expression) -> int:
     return min(2 * max(_smallest_number(a), _smallest_number(b)), 4000)
 
 
-def _at(
-    a: Expression,
-    b: Expression,
-    line: Line,
-    t: Fraction,
-    digits: int,
-    known: KnownBalls | None = None,
-) -> Witness | bool:
-    """Whether they agree at a point; False also where nothing can be said."""
-    values = line.at(t)
-    left, right = values_at(a, b, values, digits, known)
-    if left is UNDECIDED or right is UNDECIDED:
-        return False
-    if (left is UNDEFINED) != (right is UNDEFINED):
-        return _definedness(a, b, line, t, digits)
-    if left is UNDEFINED or not _disjoint(left, right):
-        return left is UNDEFINED or _agree(left, right, digits)
-    if _isolated(a, b, line, t):
-        return False
-    return _witness(a, b, values, left, right)
+class Pair:
+    """Two expressions that are compared at many points.
 
-
-def _isolated(a: Expression, b: Expression, line: Line, t: Fraction) -> bool:
-    """Whether one of them is undefined on both sides of t: there values do not count.
-
-    (-1)**1 is defined, but x**(-x) is not around x = -1.
+    Attributes:
+        names: of their inputs and parameters, x first.
+        digits: to which they have to agree.
     """
-    step = Fraction(1 + abs(t)) * Fraction(1234567, 1 << 44)
-    with precision(256):
-        sides = [[ball_value(e, line.at(near)) for e in (a, b)] for near in (t - step, t + step)]
-    return all(UNDEFINED in side for side in sides)
+
+    def __init__(self, a: Expression, b: Expression) -> None:
+        self._both = a, b
+        self._program = Program(a, b)
+        gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
+        parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
+        self.names = ("x", *sorted(gates), *sorted(parameters))
+        self.digits = DIGITS + _smallest_digits(a, b)
+
+    def between_switches(
+        self, seed: int = 0, within: Mapping[str, int] = EVERYWHERE
+    ) -> Iterator[Place]:
+        """Points in each piece of the two along some lines."""
+        signs = frozenset(within.items())
+        for line in _lines_within(self.names, seed, signs):
+            for t in points_between_switches(self._both, line, _window(line, within)):
+                if _lies_within(line.at(t), signs):
+                    yield line, t
+
+    def compared(self, places: Iterable[Place], deadline: Deadline, agreed: int = 0) -> Decision:
+        """What ball arithmetic says of them at some places.
+
+        Args:
+            places: where they are compared.
+            deadline: when to give up.
+            agreed: at how many places they are known to agree.
+        """
+        for line, t in places:
+            if deadline.passed:
+                return Unknown(f"undecided after {deadline.seconds:g} s")
+            verdict = self.at(line, t)
+            if isinstance(verdict, Witness):
+                return verdict
+            agreed += verdict
+        if agreed < MIN_POINTS:
+            return Unknown(f"ball arithmetic could decide at {agreed} points only")
+        return Certificate("certified", "ball arithmetic", (), agreed, self.digits)
+
+    def at(self, line: Line, t: Fraction) -> Witness | bool:
+        """Whether they agree at a point; False also where nothing can be said."""
+        values = line.at(t)
+        left, right = self.values_at(values)
+        if left is UNDECIDED or right is UNDECIDED:
+            return False
+        if (left is UNDEFINED) != (right is UNDEFINED):
+            return self._definedness(line, t)
+        if left is UNDEFINED or not _disjoint(left, right):
+            return left is UNDEFINED or agree(left, right, self.digits)
+        if self._isolated(line, t):
+            return False
+        return _witness(*self._both, values, left, right)
+
+    def values_at(self, values: Values) -> tuple[Ball, Ball]:
+        """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
+        bits = math.ceil(self.digits * 3.33) + 32
+        while True:
+            with precision(bits):
+                left, right = self._program(values)
+                decided = left is not UNDECIDED and right is not UNDECIDED
+                if decided and not (is_value(left) and is_value(right)):
+                    return left, right
+                if decided and (_disjoint(left, right) or agree(left, right, self.digits)):
+                    return left, right
+            bits *= 2
+            if bits > max(_MAX_BITS, 8 * self.digits):
+                return UNDECIDED, UNDECIDED
+
+    def _isolated(self, line: Line, t: Fraction) -> bool:
+        """Whether one of them is undefined on both sides of t: there values do not count.
+
+        (-1)**1 is defined, but x**(-x) is not around x = -1.
+        """
+        step = _step(t)
+        with precision(256):
+            sides = [self._program(line.at(near)) for near in (t - step, t + step)]
+        return all(UNDEFINED in side for side in sides)
+
+    def _definedness(self, line: Line, t: Fraction) -> Witness | bool:
+        """Just one is defined at t: a witness if that is so around t, too; else t is isolated."""
+        step = _step(t)
+        for near in (t - step, t + step):
+            values = line.at(near)
+            left, right = self.values_at(values)
+            if (left is UNDEFINED and is_value(right)) or (right is UNDEFINED and is_value(left)):
+                return _witness(*self._both, values, left, right)
+        return False
 
 
-def values_at(
-    a: Expression, b: Expression, values: Values, digits: int, known: KnownBalls | None = None
-) -> tuple[Ball, Ball]:
-    """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
-    bits = math.ceil(digits * 3.33) + 32
-    while True:
-        with precision(bits):
-            memo: dict[Expression, Ball] = {} if known is None else known.at(bits)
-            left = ball_value(a, values, memo)
-            right = ball_value(b, values, memo)
-            decided = left is not UNDECIDED and right is not UNDECIDED
-            if decided and not (is_value(left) and is_value(right)):
-                return left, right
-            if decided and (_disjoint(left, right) or _agree(left, right, digits)):
-                return left, right
-        bits *= 2
-        if bits > max(_MAX_BITS, 8 * digits):
-            return UNDECIDED, UNDECIDED
+def _step(t: Fraction) -> Fraction:
+    """How far a point lies from what is around it."""
+    return Fraction(1 + abs(t)) * Fraction(1234567, 1 << 44)
 
 
 def differ_at(a: Expression, b: Expression, values: Values) -> bool:
     """Whether ball arithmetic tells two expressions apart at, and around, a point."""
-    line = _through(values, tuple(values))
-    digits = DIGITS + _smallest_digits(a, b)
-    return isinstance(_at(a, b, line, Fraction(0), digits), Witness)
+    line = through(values, tuple(values))
+    return isinstance(Pair(a, b).at(line, Fraction(0)), Witness)
 
 
 def _disjoint(left: arb, right: arb) -> bool:
     return not left.overlaps(right)
 
 
-def _agree(left: arb, right: arb, digits: int) -> bool:
+def agree(left: arb, right: arb, digits: int) -> bool:
     """|left − right| ≤ 10^-digits · max(1, |left|), rigorously."""
     size = max(arb(1), left.abs_lower())
     return bool(abs(left - right) <= size * arb(10) ** -digits)
-
-
-def _definedness(
-    a: Expression, b: Expression, line: Line, t: Fraction, digits: int
-) -> Witness | bool:
-    """Just one is defined at t: a witness if that is so around t, too; else t is isolated."""
-    step = Fraction(1 + abs(t)) * Fraction(1234567, 1 << 44)
-    for near in (t - step, t + step):
-        values = line.at(near)
-        left, right = values_at(a, b, values, digits)
-        if (left is UNDEFINED and is_value(right)) or (right is UNDEFINED and is_value(left)):
-            return _witness(a, b, values, left, right)
-    return False
 
 
 def _witness(a: Expression, b: Expression, values: Values, left: Ball, right: Ball) -> Witness:

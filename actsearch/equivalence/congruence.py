@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence import streams
-from actsearch.equivalence.batches import Floats, grouped, placeholder, points
+from actsearch.equivalence.batches import Floats, crossings, grouped, placeholder, points
 from actsearch.equivalence.refinement import WideValues, refined
 from actsearch.equivalence.streams import Arm, Job
 from actsearch.equivalence.term_tables import Place, Shape, Term, TermTable
-from actsearch.equivalence.terms import TermBuilder
+from actsearch.equivalence.terms import PARAMETER, TermBuilder
 from actsearch.grammar.errors import SpaceError
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.language import parse
@@ -105,6 +105,14 @@ class Partition:
         number, chosen = divmod(int(row), len(self.big))
         arm = self.arms[number]
         return arm.shape, tuple(chosen if other is None else other for other in arm.others)
+
+    def varies(self, row: int) -> bool:
+        """Whether the parameter is anywhere in the term of a row."""
+        shape, children = self.term(row)
+        production, places = self.shapes[shape].production, self.shapes[shape].places
+        return PARAMETER in self.builder.template(production).parameters or any(
+            self.builder.varies(p, c) for p, c in zip(places, children, strict=True)
+        )
 
     def expression(self, row: int) -> Expression:
         """The function of a row: its production over normal forms of sub-terms."""
@@ -324,9 +332,10 @@ def partition(
 
 
 def sharpen(found: Partition, pools: int = 8, seed: int = 0, threads: int = 2) -> int:
-    """Compare the merges of the last step at more points, 128 in each pool, and split what differs.
+    """Compare the merges of the last step at more points, and split what differs.
 
-    Floats split, so nothing is proved by it: it makes false merges rare before balls are spent.
+    Each pool has 128 points of all sizes, and 128 where functions tend to cross. Floats split, so
+    nothing is proved by it: it makes false merges rare before balls are spent.
 
     Returns:
         How many classes there are more, in place.
@@ -335,9 +344,13 @@ def sharpen(found: Partition, pools: int = 8, seed: int = 0, threads: int = 2) -
     order = np.argsort(found.numbers, kind="stable").astype(np.int64)
     begins = np.diff(found.numbers[order], prepend=-1) != 0
     for number in range(pools):
-        pool = points(_FEW_POINTS, 1e-8, 60.0, seed + 1000 + number, (0.01, 12.0))
-        wide = WideValues(found.builder, found.shapes, found.arms, found.big, pool)
-        order, begins = refined(wide, order, begins, threads)
+        own = seed + 1000 + number
+        for pool in (
+            points(_FEW_POINTS, 1e-8, 60.0, own, (0.01, 12.0)),
+            crossings(_FEW_POINTS, own),
+        ):
+            wide = WideValues(found.builder, found.shapes, found.arms, found.big, pool)
+            order, begins = refined(wide, order, begins, threads)
     found.numbers, found.roots = _numbered(order, begins)
     found.__dict__.pop("counts", None)
     return found.count - before

@@ -60,10 +60,12 @@ _BETA_EDGES = np.array(
 )
 _MAX_SPLITS = 3
 _MEMO_SIZE = 60_000
+_PRODUCTS = 1_000  # whose bounds are kept, 22 kB each at most
 
 pseudo_atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
 """Bounds of what stands for a quotient such as (f(t) − f(0))/t: `orderings` enters them."""
 _atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
+_products: Memo[Monomial, Interval] = Memo(_PRODUCTS)
 
 
 def enclosure(form: Form, splits: int = _MAX_SPLITS) -> Interval:
@@ -210,6 +212,15 @@ def _sum(terms: Iterable[tuple[Monomial, Fraction]]) -> Interval:
 
 
 def _product(product: Monomial) -> Interval:
+    known = _products.get(product)
+    if known is None:
+        known = _multiplied(product)
+        _products.make_room()
+        _products[product] = known
+    return known
+
+
+def _multiplied(product: Monomial) -> Interval:
     pair = _decaying_pair(product)
     result: Interval | None = None
     if pair:

@@ -50,16 +50,20 @@ def meet(a: Interval, b: Interval) -> Interval:
 def times(a: Interval, b: Interval) -> Interval:
     """Products of bounds; 0·∞ is 0, since bounds are not values."""
     if (a[0] >= 0).all() and (b[0] >= 0).all():
-        low, high = _finite(a[0] * b[0]), _finite(a[1] * b[1])
+        # fmax makes 0 of a nan, too
+        lower = np.fmax(np.nextafter(a[0] * b[0], -np.inf), 0.0)
+        high = _finite(a[1] * b[1])
     else:
         corners = [_finite(left * right) for left in a for right in b]
         low = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
         high = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
-    # An exact 0 stays one: rounding cannot lead across it.
-    return (
-        np.where(low == 0, _lowest_zero(a, b, low), np.nextafter(low, -np.inf)),
-        np.where(high == 0, _highest_zero(a, b, high), np.nextafter(high, np.inf)),
-    )
+        lower = np.nextafter(low, -np.inf)
+        if (low == 0).any():  # an exact 0 stays one: rounding cannot lead across it
+            lower = np.where(low == 0, _lowest_zero(a, b, low), lower)
+    upper = np.nextafter(high, np.inf)
+    if (high == 0).any():
+        upper = np.where(high == 0, _highest_zero(a, b, high), upper)
+    return lower, upper
 
 
 def _finite(values: Floats) -> Floats:

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
 
-from actsearch.equivalence.audit import audit_points
-from actsearch.equivalence.certificate import Certificate, Deadline, FreshPoint, Witness, compare
+from actsearch.equivalence.audit import Values, audit_points, values_of_rows
+from actsearch.equivalence.balls import UNDEFINED, is_value, precision
+from actsearch.equivalence.certificate import (
+    Certificate,
+    Deadline,
+    Pair,
+    Unknown,
+    Witness,
+    agree,
+    through,
+)
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.row_proofs import Labels, together
 
-FRESH = 48
+FRESH = 96
 """Points of a quadrant at which balls are compared, besides the switching points."""
 CERTIFIED, FALSE, OPEN = "certified", "false", "open"
 _SECONDS = 20.0
+_BITS = 256
+_STATES = {Certificate: CERTIFIED, Witness: FALSE, Unknown: OPEN}
+_FAR = (1.8e-4, 1.5e7, 1.2e6, 4.9e-8, 1.1e-7, 2.5e-3, 60.0, 1.9e3, 2.4e5, 2e-8, 8e-8, 2.5e-7)
+"""Some |x| beyond the sizes of other points, where windows of max and min were found."""
 
 Lemma = tuple[int, bytes, bytes]
 """Number of a quadrant, and the digests of two functions on it."""
@@ -44,11 +58,14 @@ class Link:
 
 
 def open_links(
-    groups: Sequence[Sequence[int]], labels: Sequence[Labels]
+    found: Partition, groups: Sequence[Sequence[int]], labels: Sequence[Labels]
 ) -> Iterator[tuple[Link, dict[Lemma, tuple[int, int]]]]:
     """The merges that no proof holds, and for each of their lemmas two rows that it is about.
 
+    A lemma about functions of x alone is one of the quadrant with β > 0.
+
     Args:
+        found: the partition.
         groups: rows of one class each.
         labels: of these, on every quadrant.
     """
@@ -66,33 +83,84 @@ def open_links(
             if sides[0] != sides[1]:
                 digests = sorted((own.digests[start + side], group[side]) for side in sides)
                 (first, a), (second, b) = digests
-                needed[quadrant, first, second] = a, b
+                own_quadrant = quadrant if found.varies(a) or found.varies(b) else quadrant & ~1
+                needed[own_quadrant, first, second] = a, b
         yield Link(group[0], group[place - start], tuple(needed)), needed
 
 
-def settled(found: Partition, lemma: Lemma, rows: tuple[int, int]) -> str:
-    """Whether ball arithmetic certifies a lemma, refuses it, or neither.
+def settled(found: Partition, quadrant: int, pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """What ball arithmetic says of lemmas: certified, false, or neither.
+
+    All are compared at one fresh point after the other, from balls of the classes of sub-terms;
+    what holds there, between its own switching points.
 
     Args:
         found: the partition.
-        lemma: the lemma.
-        rows: two rows that are its functions on the quadrant.
+        quadrant: the number of the one that the lemmas are about.
+        pairs: for each lemma two rows that are its functions there.
     """
-    first, second = (found.expression(row) for row in rows)
-    signs = dict(zip(("x", SHARED_NAME), QUADRANTS[lemma[0]], strict=True))
-    fresh = _fresh(lemma[0])
-    decision = compare(first, second, Deadline(_SECONDS), within=signs, fresh=fresh)
-    if isinstance(decision, Witness):
-        return FALSE
-    return CERTIFIED if isinstance(decision, Certificate) else OPEN
+    signs = dict(zip(("x", SHARED_NAME), QUADRANTS[quadrant], strict=True))
+    compared = [Pair(found.expression(first), found.expression(second)) for first, second in pairs]
+    agreed = [0] * len(pairs)
+    states = [""] * len(pairs)
+    for values in fresh_points(quadrant):
+        for number in _doubtful(found, values, pairs, compared, states, agreed):
+            pair = compared[number]
+            verdict = pair.at(through(values, pair.names), Fraction(0))
+            if isinstance(verdict, Witness):
+                states[number] = FALSE
+            else:
+                agreed[number] += verdict
+    for number, pair in enumerate(compared):
+        if not states[number]:
+            places = pair.between_switches(within=signs)
+            decision = pair.compared(places, Deadline(_SECONDS), agreed[number])
+            states[number] = _STATES[type(decision)]
+    return states
+
+
+def _doubtful(
+    found: Partition,
+    values: Values,
+    pairs: Sequence[tuple[int, int]],
+    compared: Sequence[Pair],
+    states: Sequence[str],
+    agreed: list[int],
+) -> list[int]:
+    """The numbers of open lemmas that a point, at moderate precision, does not bear out.
+
+    Those that it does bear out have agreed at one point more, in place.
+    """
+    doubtful = []
+    with precision(_BITS):
+        value = values_of_rows(found, values)
+        for number, (first, second) in enumerate(pairs):
+            if states[number]:
+                continue
+            left, right = value(first), value(second)
+            if is_value(left) and is_value(right):
+                alike = agree(left, right, compared[number].digits)
+            else:
+                alike = left is UNDEFINED and right is UNDEFINED
+            if alike:
+                agreed[number] += 1
+            else:
+                doubtful.append(number)
+    return doubtful
 
 
 @cache
-def _fresh(quadrant: int) -> tuple[FreshPoint, ...]:
+def fresh_points(quadrant: int) -> tuple[Values, ...]:
+    """The points of a quadrant at which its lemmas are looked at, those that tell most first."""
     signs = dict(zip(("x", SHARED_NAME), QUADRANTS[quadrant], strict=True))
+    points = audit_points(FRESH - len(_FAR), seed=quadrant + 1)
+    far = [
+        {"x": Fraction(size), SHARED_NAME: other[SHARED_NAME]}
+        for size, other in zip(_FAR, points, strict=False)
+    ]
     return tuple(
-        FreshPoint({name: signs[name] * abs(value) for name, value in values.items()})
-        for values in audit_points(FRESH, seed=quadrant + 1)
+        {name: signs[name] * abs(value) for name, value in values.items()}
+        for values in (*far, *points)
     )
 
 

@@ -150,6 +150,8 @@ def _nonnegative(form: Form, splits: int, thorough: bool = False) -> bool:
     """Whether a form is ≥ 0, |s| split into s and −s: it is the larger, or the smaller, of two."""
     if not form.terms:
         return True
+    if samples.signs(form)[1]:
+        return False
     with np.errstate(all="ignore"):
         low, high = enclosure(form, 0)
     if (low >= 0).all():

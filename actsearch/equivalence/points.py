@@ -9,6 +9,7 @@ inside every such piece is therefore agreement of the pieces, not of a few sampl
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from actsearch.grammar.operators import COMPARISONS
 
 Values = dict[str, Fraction]
 Floats = NDArray[np.float64]
+Window = tuple[float, float]
+"""The least and the greatest t of a part of a line."""
+WHOLE_LINE: Window = (-math.inf, math.inf)
 
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("abs", "relu", "sign", "sqrt", "cbrt", "log", "pow", "i0e", "i1e"), ("a",)),
@@ -117,12 +121,19 @@ def base_points(line: Line, seed: int = 0) -> Iterator[Fraction]:
     yield Fraction(0)
 
 
-def points_between_switches(expressions: Sequence[Expression], line: Line) -> Iterator[Fraction]:
-    """The t of a line at which these expressions have to be compared, for they have pieces."""
-    breaks = switching_points(expressions, line)
+def points_between_switches(
+    expressions: Sequence[Expression], line: Line, window: Window = WHOLE_LINE
+) -> Iterator[Fraction]:
+    """The t of a window at which these expressions have to be compared, for they have pieces."""
+    breaks = switching_points(expressions, line, window)
     if not breaks:
         return
-    ends = [breaks[0] - 1 - abs(breaks[0]), *breaks, breaks[-1] + 1 + abs(breaks[-1])]
+    low, high = window
+    ends = [
+        max(low, breaks[0] - 1 - abs(breaks[0])),
+        *breaks,
+        min(high, breaks[-1] + 1 + abs(breaks[-1])),
+    ]
     for left, right in itertools.pairwise(ends):
         middle = (left + right) / 2
         if left * right < 0 or min(abs(left), abs(right)) == 0 or right / left < 4:
@@ -157,12 +168,14 @@ def _dyadic(value: float) -> Fraction:
     return Fraction(float(value))
 
 
-def switching_points(expressions: Iterable[Expression], line: Line) -> list[float]:
-    """The t, in order, at which a piece of one of the expressions ends along the line."""
+def switching_points(
+    expressions: Iterable[Expression], line: Line, window: Window = WHOLE_LINE
+) -> list[float]:
+    """The t of a window, in order, at which a piece of one of the expressions ends on the line."""
     roots: set[float] = set()
     for expression in expressions:
         for switch in switches(expression):
-            roots.update(_roots(switch, line))
+            roots.update(_roots(switch, line, window))
     merged: list[float] = []
     for root in sorted(roots):
         if not merged or root - merged[-1] > 1e-7 * max(1e-3, abs(root)):
@@ -191,18 +204,17 @@ def switches(expression: Expression) -> tuple[Expression, ...]:
 
 
 @lru_cache(maxsize=50_000)
-def _roots(switch: Expression, line: Line) -> tuple[float, ...]:
-    """Roots along the line, by sign changes on a dense grid, and by dips that reach zero."""
+def _roots(switch: Expression, line: Line, window: Window) -> tuple[float, ...]:
+    """Roots in a window of a line, by sign changes on a dense grid, and by dips that reach zero."""
     if not any(
         line.direction[place] and name in _names(switch) for place, name in enumerate(line.names)
     ):
         return ()
-    values = _evaluate(switch, line, _GRID)
-    found = _refined(switch, line, *_sign_changes(_GRID, values))
-    found.extend(_dip_roots(switch, line, *_dips(_GRID, values)))
-    if len(found) > 4 * _MAX_ROOTS:
-        found = sorted(found, key=abs)[: 4 * _MAX_ROOTS]
-    return tuple(found)
+    grid = _GRID[(window[0] <= _GRID) & (window[1] >= _GRID)]
+    values = _evaluate(switch, line, grid)
+    brackets = [_sign_changes(grid, values), *_inside_dips(switch, line, *_dips(grid, values))]
+    left, right = map(np.concatenate, zip(*brackets, strict=True))
+    return tuple(_refined(switch, line, left, right))
 
 
 def _names(expression: Expression) -> frozenset[str]:
@@ -224,7 +236,7 @@ def _sign_changes(t: Floats, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _refined(switch: Expression, line: Line, left: Floats, right: Floats) -> list[float]:
-    """The brackets cut down to 1e-8 of a grid step."""
+    """The brackets cut down to 6e-8 of their width; those nearest to 0 if there are many."""
     if len(left) > 4 * _MAX_ROOTS:
         near = np.argsort(np.abs(left))[: 4 * _MAX_ROOTS]
         left, right = left[near], right[near]
@@ -238,8 +250,7 @@ def _refined(switch: Expression, line: Line, left: Floats, right: Floats) -> lis
         first = np.argmax(signs[:, 1:] != signs[:, :-1], axis=1)
         left, right = t[rows, first], t[rows, first + 1]
     # An exact zero of the grid ends one bracket and begins the next: keep the zero itself.
-    at_right = _evaluate(switch, line, right) == 0
-    at_left = _evaluate(switch, line, left) == 0
+    at_left, at_right = _evaluate(switch, line, np.stack([left, right])) == 0
     roots = np.where(at_left, left, np.where(at_right, right, (left + right) / 2))
     return [float(root) for root in roots]
 
@@ -258,9 +269,10 @@ def _dips(t: Floats, values: Floats) -> tuple[Floats, Floats]:
     return t[where - 1], t[where + 1]
 
 
-def _dip_roots(switch: Expression, line: Line, left: Floats, right: Floats) -> list[float]:
-    """The roots inside of dips: both sides of a narrow crossing, or the point that is touched."""
-    brackets: list[tuple[Floats, Floats]] = []
+def _inside_dips(
+    switch: Expression, line: Line, left: Floats, right: Floats
+) -> Iterator[tuple[Floats, Floats]]:
+    """Brackets inside of dips: of both sides of a narrow crossing, or of the point touched."""
     for _ in range(_REFINEMENTS):
         if not len(left):
             break
@@ -269,11 +281,8 @@ def _dip_roots(switch: Expression, line: Line, left: Floats, right: Floats) -> l
         signs = np.where(np.isnan(values), 2.0, np.sign(values))
         changes = signs[:, 1:] != signs[:, :-1]
         rows, places = np.nonzero(changes)
-        brackets.append((t[rows, places], t[rows, places + 1]))
+        yield t[rows, places], t[rows, places + 1]
         rows = np.flatnonzero(~changes.any(axis=1))
         lowest = np.argmin(np.abs(values[rows]), axis=1)
         left = t[rows, np.maximum(lowest - 1, 0)]
         right = t[rows, np.minimum(lowest + 1, t.shape[1] - 1)]
-    if not brackets:
-        return []
-    return _refined(switch, line, *map(np.concatenate, zip(*brackets, strict=True)))

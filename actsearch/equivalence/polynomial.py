@@ -111,6 +111,8 @@ class Form:
 
     def scaled(self, factor: Fraction) -> Form:
         """factor · self."""
+        if factor == 1:
+            return self
         if factor == 0:
             return Form({}, self.domain)
         return Form({m: c * factor for m, c in self.terms.items()}, self.domain)
@@ -144,9 +146,11 @@ def total(weighted: Iterable[tuple[Form, Fraction]]) -> Form:
     domain: set[Expression] = set()
     for form, weight in weighted:
         domain |= form.domain
-        if weight:
-            for product, coefficient in form.terms.items():
-                terms[product] = terms.get(product, Fraction(0)) + weight * coefficient
+        plain = weight == 1
+        for product, coefficient in form.terms.items() if weight else ():
+            share = coefficient if plain else weight * coefficient
+            known = terms.get(product)
+            terms[product] = share if known is None else known + share
     return Form({m: c for m, c in terms.items() if c}, frozenset(domain))
 
 

@@ -55,7 +55,9 @@ def multiply(a: Form, b: Form) -> Form:
     if len(a.terms) * len(b.terms) > MAX_TERMS:
         a, b = _wrapped(a), _wrapped(b)
     parts = [
-        (_times(left, right), c * d) for left, c in a.terms.items() for right, d in b.terms.items()
+        (_times(left, right), d if c == 1 else c * d)
+        for left, c in a.terms.items()
+        for right, d in b.terms.items()
     ]
     return total(parts).on(domain)
 

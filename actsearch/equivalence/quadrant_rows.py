@@ -62,14 +62,7 @@ class QuadrantRows:
 
     def tells(self, rows: Sequence[int]) -> bool:
         """Whether some rows are to be compared here: without β they are on the quadrant before."""
-        return not self._repeats or any(map(self._varies, rows))
-
-    def _varies(self, row: int) -> bool:
-        shape, children = self._found.term(row)
-        places = self._found.shapes[shape].places
-        return PARAMETER in self._templates[shape].parameters or any(
-            self._found.builder.varies(p, c) for p, c in zip(places, children, strict=True)
-        )
+        return not self._repeats or any(map(self._found.varies, rows))
 
     def form_of_class(self, place: Place, number: int) -> Form:
         """The form of a class of sub-terms.

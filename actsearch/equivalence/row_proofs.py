@@ -31,6 +31,7 @@ from actsearch.equivalence.quadrants import (
 RULES: tuple[str, ...] = ("", "pattern", "normal form", "ordering or algebra")
 """How a row was proved to equal the first one with its label, by number; the dearest counts."""
 _LARGEST_COMPARED = 2
+_IN_VAIN = 24  # failures in turn after which no proof is looked for in a class, one by one
 
 
 @dataclass
@@ -177,6 +178,7 @@ def _by_form(
     moved: dict[int, tuple[int, int]] = {}
     by_key: dict[Key, int] = {}
     opened: dict[int, Form | None] = {}
+    in_vain = 0
     for place in heads:
         try:
             form = rows.form(group[place])
@@ -188,13 +190,16 @@ def _by_form(
         if label is not None:
             moved[place] = label, 2
             continue
-        for label, other in itertools.islice(opened.items(), _LARGEST_COMPARED):
+        compared = _LARGEST_COMPARED if in_vain < _IN_VAIN else 0
+        for label, other in itertools.islice(opened.items(), compared):
             if other is not None and _same(rows, (group[label], group[place]), other, form):
                 moved[place] = label, 3
+                in_vain = 0
                 break
         else:
             label = place
             opened[place] = form
+            in_vain += 1
         by_key[key] = label
     return moved, opened
 

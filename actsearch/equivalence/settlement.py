@@ -93,19 +93,29 @@ def settle_groups(found: Partition, groups: Sequence[Sequence[int]]) -> Settled:
         groups: rows that lie in one class; the first of each is compared with the others.
     """
     labels = [labelled(QuadrantRows(found, quadrant), groups) for quadrant in QUADRANTS]
-    result, links, lemmas = _with_proofs(groups, labels)
-    result._note(links, {lemma: settled(found, lemma, rows) for lemma, rows in lemmas.items()})
+    result, links, lemmas = _with_proofs(found, groups, labels)
+    result._note(links, _settled(found, list(lemmas.items())))
     result.lemmas = len(lemmas)
     return result
 
 
+def _settled(found: Partition, lemmas: Sequence[tuple[Lemma, Pair]]) -> dict[Lemma, str]:
+    """What ball arithmetic says of lemmas, quadrant by quadrant."""
+    known: dict[Lemma, str] = {}
+    for quadrant in range(len(QUADRANTS)):
+        own = [(lemma, rows) for lemma, rows in lemmas if lemma[0] == quadrant]
+        states = settled(found, quadrant, [rows for _, rows in own])
+        known |= {lemma: state for (lemma, _), state in zip(own, states, strict=True)}
+    return known
+
+
 def _with_proofs(
-    groups: Sequence[Sequence[int]], labels: Sequence[Labels]
+    found: Partition, groups: Sequence[Sequence[int]], labels: Sequence[Labels]
 ) -> tuple[Settled, list[Link], Lemmas]:
     """What is proved of some groups, the merges left, and the lemmas that these need."""
     links: list[Link] = []
     lemmas: Lemmas = {}
-    for link, needed in open_links(groups, labels):
+    for link, needed in open_links(found, groups, labels):
         links.append(link)
         lemmas |= needed
     return Settled(proved(groups, labels).rules), links, lemmas
@@ -150,7 +160,7 @@ def settle(
     result, links, lemmas = Settled(), list[Link](), Lemmas()
     for number in chosen:
         labels = [_read_labels(_labels_file(folder, q, number)) for q in range(len(QUADRANTS))]
-        own, more, needed = _with_proofs(_spans(str(path))[number], labels)
+        own, more, needed = _with_proofs(_loaded(str(path)), _spans(str(path))[number], labels)
         result.add(own)
         links += more
         lemmas |= needed
@@ -295,8 +305,8 @@ def _label_span(path: str, unit: tuple[int, int]) -> None:
 
 def _settle_lemmas(path: str, piece: Sequence[tuple[Lemma, Pair]]) -> None:
     rows = [
-        (quadrant, first.hex(), second.hex(), settled(_loaded(path), (quadrant, first, second), at))
-        for (quadrant, first, second), at in piece
+        (quadrant, first.hex(), second.hex(), state)
+        for (quadrant, first, second), state in _settled(_loaded(path), piece).items()
     ]
     name = "_".join(map(str, rows[0][:3]))
     _write(_folder(path) / f"lemmas_{name}.json", json.dumps(rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from fractions import Fraction
 
@@ -11,14 +13,14 @@ import pytest
 from actsearch.equivalence.balls import (
     UNDECIDED,
     UNDEFINED,
+    Program,
     apply_ball,
     ball_value,
     exact,
     is_value,
     precision,
 )
-from actsearch.equivalence.certificate import Certificate, FreshPoint, compare
-from actsearch.equivalence.points import lines, switching_points
+from actsearch.equivalence.points import lines, points_between_switches, switching_points
 from actsearch.grammar import OPERATORS, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS
@@ -157,24 +159,41 @@ def test_precision_is_restored() -> None:
     assert ctx.prec == before
 
 
-def test_balls_that_are_kept_at_a_point_change_no_decision() -> None:
-    """Pairs in turn at the same points, which know the balls of those before."""
-    points = [
-        FreshPoint({"x": Fraction(n, 7), "beta": Fraction(5 - n, 3)}) for n in range(-20, 21, 3)
-    ]
-    pairs = [
-        ("max(x, beta)*exp(x)", "exp(x)*(x + beta + abs(x - beta))/2"),
-        ("max(x, beta)*exp(x)", "exp(x)*(x + beta + abs(x - beta))/2 + 1e-40*x"),
-        ("max(x, beta)", "max(x, beta + 1e-300)"),
-        ("sqrt(x - beta)", "sqrt(x - beta) + 0*sqrt(beta)"),
-    ]
-    for _ in range(2):
-        for first, second in pairs:
-            a, b = parse(first), parse(second)
-            kept = compare(a, b, fresh=points)
-            anew = compare(a, b, fresh=[FreshPoint(point.values) for point in points])
-            assert kept == anew
-            assert isinstance(kept, Certificate) == ((first, second) == pairs[0])
+def test_steps_that_are_taken_together_give_the_same_balls() -> None:
+    """Several expressions at once, next to one node after the other."""
+    texts = (
+        "max(x, beta)*exp(x)",
+        "sqrt(x - beta)",
+        "x",
+        "log(x)/(x + 1e-7)",
+        "0.3 - 3/10",
+        "sinc(x)",
+    )
+    expressions = [parse(text) for text in texts]
+    program = Program(*expressions)
+    for n in range(-20, 21, 3):
+        values = {"x": Fraction(n, 7), "beta": Fraction(5 - n, 3)}
+        with precision(128):
+            together = program(values)
+            for ball, expression in zip(together, expressions, strict=True):
+                alone = ball_value(expression, values)
+                assert ball is alone or (is_value(ball) and ball.overlaps(alone))
+                assert is_value(ball) == is_value(alone)
+
+
+def test_switching_points_in_a_window_are_those_of_the_line_that_lie_in_it() -> None:
+    expression = parse("max(sin(3*x), x/2)*abs(x**2 - 2)")
+    (line,) = lines(("x",))
+    everywhere = switching_points([expression], line)
+    for low, high in ((0.0, math.inf), (-math.inf, 0.0), (0.3, 1.7)):
+        window = switching_points([expression], line, (low, high))
+        expected = [root for root in everywhere if low <= root <= high]
+        assert len(expected) >= 2
+        assert window == pytest.approx(expected, abs=1e-7)
+        inside = list(points_between_switches([expression], line, (low, high)))
+        ends = [max(low, -1e3), *window, min(high, 1e3)]
+        for left, right in itertools.pairwise(ends):
+            assert right - left < 1e-6 or any(left < t < right for t in inside)
 
 
 def test_switching_points_are_found_where_a_switch_only_touches_zero() -> None:

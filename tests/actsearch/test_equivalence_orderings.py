@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flint import arb, arb_series
 
-from actsearch.equivalence import enclosures, orderings, quotients
+from actsearch.equivalence import enclosures, intervals, orderings, quotients
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.holes import with_holes
@@ -88,6 +88,24 @@ def test_bounds_hold_for_the_true_values(signs: tuple[int, int]) -> None:
                     for low, high in bounds:
                         ends = cell(low, row, column), cell(high, row, column)
                         assert between(ends[0], ball, ends[1]), (text, float(x), ends)
+
+
+def test_products_of_bounds_hold_and_keep_zeros() -> None:
+    ends = (-np.inf, -1e308, -1.5, -1e-200, 0.0, 1e-200, 1 / 3, 1.0, 7.0, 1e308, np.inf)
+    pairs = list(itertools.combinations_with_replacement(ends, 2))
+    for a, b in itertools.product(pairs, repeat=2):
+        first, second = ((np.full((1, 1), low), np.full((1, 1), high)) for low, high in (a, b))
+        with np.errstate(all="ignore"):
+            (low,), (high,) = (end[0].tolist() for end in intervals.times(first, second))
+        inside = [[end for end in own if np.isfinite(end)] for own in (a, b)]
+        for left, right in itertools.product(*inside):
+            product = Fraction(left) * Fraction(right)
+            assert low == -np.inf or Fraction(low) <= product
+            assert high == np.inf or product <= Fraction(high)
+        if min(*a, *b) >= 0:
+            assert low >= 0
+        if a == (0.0, 0.0):
+            assert low == high == 0
 
 
 @pytest.mark.parametrize("name", sorted(quotients.QUOTIENTS))

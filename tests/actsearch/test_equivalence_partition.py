@@ -200,6 +200,18 @@ def test_more_points_split_what_differs_and_nothing_else() -> None:
     assert found.counts.sum() == found.space.count()
 
 
+def test_crossings_are_closed_under_signs_and_lie_where_functions_cross() -> None:
+    pool = batches.crossings(128, 5)
+    points = set(zip(pool.x, pool.beta, strict=True))
+    assert len(points) == len(pool) == 128
+    assert all((-x, b) in points and (x, -b) in points for x, b in points)
+    sizes = np.array([float(abs(x)) for x in pool.x])
+    assert sizes.max() < 13
+    steps = np.abs(sizes / (np.pi / 2) - np.round(sizes / (np.pi / 2)))
+    assert (steps < 0.02).mean() > 0.3
+    assert batches.crossings(128, 6).x != pool.x
+
+
 def test_sub_terms_that_an_audit_told_apart_stay_apart() -> None:
     plain = partition(closed_space(), processes=1)
     table = plain.big

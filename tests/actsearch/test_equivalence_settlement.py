@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from actsearch.equivalence import settlement
+from actsearch.equivalence import lemmas, row_proofs, settlement
+from actsearch.equivalence.audit import values_of_rows
+from actsearch.equivalence.balls import UNDEFINED, ball_value, is_value, precision
+from actsearch.equivalence.certificate import Certificate, Witness, compare
 from actsearch.equivalence.congruence import Partition, neighbours, partition
+from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.partition_files import load_partition, save_partition
+from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.settlement import settle, settle_and_split
 from actsearch.grammar.search_space import SearchSpace
 
@@ -85,6 +92,78 @@ def test_what_is_false_is_taken_apart(saved: Path) -> None:
     once_more = settle_and_split(saved, progress=lambda *_: pytest.fail("nothing is left to do"))
     assert once_more[1] == result
     assert (once_more[0].numbers == again.numbers).all()
+
+
+def test_lemmas_settled_together_are_settled_as_one_by_one(saved: Path) -> None:
+    found = load_partition(saved)
+    pairs = [(rows[0], row) for rows in row_proofs.groups_of(found)[::13] for row in rows[1:3]]
+    pairs += list(itertools.pairwise(found.roots[::11].tolist()))
+    for quadrant, signs in enumerate(QUADRANTS):
+        states = lemmas.settled(found, quadrant, pairs)
+        assert {lemmas.CERTIFIED, lemmas.FALSE} <= set(states)
+        within = dict(zip(("x", SHARED_NAME), signs, strict=True))
+        for (first, second), state in zip(pairs, states, strict=True):
+            alone = compare(found.expression(first), found.expression(second), within=within)
+            assert (state == lemmas.FALSE) == isinstance(alone, Witness)
+            if isinstance(alone, Certificate):  # it has fewer points of its own
+                assert state == lemmas.CERTIFIED
+
+
+def test_lemmas_about_x_alone_are_those_of_positive_parameters(saved: Path) -> None:
+    """What is left without any proof comes down to lemmas that hold, few for each merge."""
+    found = load_partition(saved)
+    groups = [rows for rows in row_proofs.groups_of(found) if not any(map(found.varies, rows))]
+    alone = np.concatenate([np.arange(len(rows)) for rows in groups])
+    digests = dict(enumerate(row.to_bytes(16) for rows in groups for row in rows))
+    unproved = row_proofs.Labels(alone, np.zeros_like(alone), digests)
+    needed = [link for link, _ in lemmas.open_links(found, groups, [unproved] * len(QUADRANTS))]
+    assert len(needed) == sum(len(rows) - 1 for rows in groups) > 0
+    assert all([lemma[0] for lemma in link.lemmas] == [0, 2] for link in needed)
+
+
+@pytest.mark.parametrize(
+    ("slope", "same"),
+    [
+        ("0.0000003", "max(max(x, x), x)"),
+        ("20000000", "max(20000000*max(x, x)**2, 20000000*x**2)"),
+    ],
+)
+def test_lemmas_are_refused_where_only_a_far_window_tells(slope: str, same: str) -> None:
+    """max(x, s·x²) is x up to 1/s, and s·x² from there on: no moderate x shows both."""
+    bent = f'"{slope}*" operand "**2" -> bent'
+    grammar = GRAMMAR.replace('"abs(" operand ")" -> abs', bent)
+    found = partition(SearchSpace(grammar, "bent", 2, parameters="shared"), processes=1)
+    names = f"max(max(x, x), {slope}*x**2)", same, "max(max(x, x), x)"
+    first, second, x = (found.row_of(found.space.index(name)) for name in names)
+    assert lemmas.settled(found, 0, [(first, second)]) == [lemmas.FALSE]
+    assert lemmas.settled(found, 2, [(second, second), (x, x)]) == [lemmas.CERTIFIED] * 2
+
+
+def test_values_of_rows_are_those_of_their_expressions(saved: Path) -> None:
+    found = load_partition(saved)
+    rows = range(0, len(found.numbers), 17)
+    values = {"x": Fraction(-37, 9), SHARED_NAME: Fraction(3, 19)}
+    with precision(128):
+        value = values_of_rows(found, values)
+        for row in rows:
+            ball, expected = value(row), ball_value(found.expression(row), values)
+            assert (ball is UNDEFINED) == (expected is UNDEFINED)
+            assert not is_value(ball) or ball.overlaps(expected)
+
+
+def test_who_gives_up_looking_for_proofs_leaves_lemmas(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_partition(saved)
+    groups = row_proofs.groups_of(found)
+    whole = row_proofs.prove(found, groups)
+    monkeypatch.setattr(row_proofs, "_IN_VAIN", 0)
+    less = row_proofs.prove(found, groups)
+    assert set(less.rules) <= set(row_proofs.RULES[1:3])
+    assert whole.unproved <= less.unproved
+    result = settlement.settle_groups(found, groups)
+    assert result.certified == less.unproved
+    assert result.false == result.open == []
 
 
 def test_neighbours_are_different_classes_that_lie_close(saved: Path) -> None:
