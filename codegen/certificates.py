@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ DIGITS = 110
 MORE_DIGITS = 300  # where the formula itself may cancel that many
 _DENSITY = 6  # points an octave
 _GROUP = 16  # neighbours computed together: a target may treat a whole block by its hardest number
+_COPIES = 512  # of a group, in a large tensor
 _OTHER = 1.5  # the second input of a gated activation, while the first takes every size
 _LARGEST = 2.0**64  # of |x| in float64, beyond which sines of many digits take long
 
@@ -103,7 +104,8 @@ def certificate(
 
     Inputs are numbers of every size and both signs, about six of them for each power of 2, exactly
     as the type holds them; parameters have their initial values. A gated activation is measured
-    along each input in turn.
+    along each input in turn. Of small and large tensors, which a target may treat differently, the
+    one with the larger error counts.
 
     Args:
         expression: an expression, or its text.
@@ -124,17 +126,19 @@ def certificate(
     values = {p.name: float(torch.tensor(p.initial)) for p in parsed.parameters}  # as it holds them
     formulas = {"value": parsed, **gradient(parsed)}
     parts: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in formulas}
+    sizes = (1,) if parsed.parameters else (1, _COPIES)
     for inputs in _rays(parsed, dtype):
-        found = _computed(module, inputs, DTYPES[dtype])
+        runs = [_computed(module, inputs, DTYPES[dtype], copies) for copies in sizes]
         point = next(ray for ray in inputs.values() if ray[0] != ray[-1])
         for name, formula in formulas.items():
             known = {"x"} | {i.name for i in formula.inputs} | {p.name for p in formula.parameters}
             given = {k: v for k, v in (values | inputs).items() if k in known}
             exact = evaluate(formula, given, backend="mpmath", digits=DIGITS)
-            doubtful = _doubtful(found[name], exact, dtype)
+            found = _farthest([run[name] for run in runs], exact)
+            doubtful = _doubtful(found, exact, dtype)
             again = {k: v[doubtful] if isinstance(v, np.ndarray) else v for k, v in given.items()}
             exact[doubtful] = evaluate(formula, again, backend="mpmath", digits=MORE_DIGITS)
-            parts[name].append((point, found[name], exact))
+            parts[name].append((point, found, exact))
     errors = tuple(_error(name, measured, dtype) for name, measured in parts.items())
     return Certificate(str(parsed), module.backend, precision, dtype, errors)
 
@@ -161,8 +165,10 @@ def _rays(expression: Expression, dtype: str) -> Iterator[dict[str, Array]]:
             yield {name: sign * sizes.numpy(), **others}
 
 
-def _computed(module: Any, inputs: Mapping[str, Array], dtype: torch.dtype) -> dict[str, Array]:
-    """The value and all gradients, in float64."""
+def _computed(
+    module: Any, inputs: Mapping[str, Array], dtype: torch.dtype, copies: int
+) -> dict[str, Array]:
+    """The value and all gradients, in float64, from tensors of so many copies of each group."""
     names = ["x", "gate"] if "gate" in inputs else ["x"]
     if dtype == torch.float64:
         module.double()
@@ -170,14 +176,24 @@ def _computed(module: Any, inputs: Mapping[str, Array], dtype: torch.dtype) -> d
     found: dict[str, list[Array]] = {name: [] for name in ("value", *variables)}
     whole = [torch.from_numpy(inputs[name]).to(dtype) for name in names]
     for begin in range(0, len(whole[0]), _GROUP):
-        tensors = [tensor[begin : begin + _GROUP].requires_grad_() for tensor in whole]
+        groups = [tensor[begin : begin + _GROUP] for tensor in whole]
+        tensors = [group.repeat(copies, 1).requires_grad_() for group in groups]
         leaves = [*tensors, *module.parameters()]
         value = module(*tensors)
         ones = torch.ones_like(value)
         slopes = torch.autograd.grad(value, leaves, ones, materialize_grads=True)
         for name, tensor in zip(found, [value.detach(), *slopes], strict=True):
-            found[name].append(tensor.double().numpy())
+            found[name].append(tensor.double().numpy().reshape(-1, len(groups[0]))[0])
     return {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def _farthest(found: Sequence[Array], exact: Array) -> Array:
+    """At each point the one of some results that is off most."""
+    nearest = exact.astype(np.float64)
+    with np.errstate(all="ignore"):
+        errors = np.stack([np.abs(values - nearest) for values in found])
+    worst: Array = np.nan_to_num(errors, nan=np.inf).argmax(axis=0)
+    return np.asarray(np.stack(found)[worst, np.arange(len(exact))])
 
 
 def _doubtful(found: Array, exact: Array, dtype: str) -> Array:

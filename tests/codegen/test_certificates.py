@@ -10,6 +10,9 @@ import torch
 
 from actsearch.codegen import UnknownTarget, certificate
 from actsearch.codegen.probes import magnitudes, scale
+from actsearch.codegen.programs import Routine
+from actsearch.codegen.targets.cpu import kernels
+from actsearch.codegen.targets.cpu.piecewise import Piecewise, fitted
 from actsearch.grammar.errors import UsageError
 
 
@@ -29,6 +32,22 @@ def test_what_an_operator_of_torch_loses_is_found() -> None:
     value, _ = certificate("sigmoid(x)", target="torch").errors
     assert value.ulps > 1000
     assert -104 < value.at < -87
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="polynomials need AVX-512"
+)
+def test_what_large_tensors_lose_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU they are computed by piecewise polynomials; here by wrong ones."""
+
+    def wrong(routine: Routine) -> Piecewise:
+        found = fitted(routine)
+        assert found is not None
+        found.coefficients[-1] *= 1.001
+        return found
+
+    monkeypatch.setattr(kernels, "fitted", wrong)
+    assert all(error.ulps > 1000 for error in certificate("x*sigmoid(1.377*x)", "cpu").errors)
 
 
 def test_half_types_are_off_by_half_a_unit() -> None:
