@@ -271,6 +271,14 @@ def test_piecewise_polynomials(text: str) -> None:
         assert ((found.double() - right).abs()[held] <= ulps * unit).all()
 
 
+@pytest.mark.parametrize("at", [-1.7, 1.2345, 2.718])
+@pytest.mark.parametrize("steepness", [900, 40_000])
+def test_a_narrow_spike_is_not_lost_in_a_polynomial(steepness: int, at: float) -> None:
+    activation = compile(f"x*tanh(x) + max(0, 1 - {steepness}*abs(x - {at}))", backend="cpu")
+    x = torch.linspace(at - 1 / steepness, at + 1 / steepness, MANY)
+    torch.testing.assert_close(activation(x), activation(x.double()).float(), rtol=1e-2, atol=1e-3)
+
+
 def test_piecewise_polynomials_in_any_layout() -> None:
     activation = compile("mish(x)", backend="cpu")
     x = torch.randn(600, 10, 90).transpose(0, 2)
@@ -285,6 +293,16 @@ def test_what_has_piecewise_polynomials() -> None:
     assert not is_piecewise("relu(x)", "backward")
     assert not is_piecewise("where(x > 0.7001, erf(x), 0)", "forward")
     assert is_piecewise("where(x >= 1.5, erf(x), 0)", "forward")
+
+
+@pytest.mark.parametrize("routine", ["forward", "backward"])
+def test_what_rounding_took_passes_through_conditions(routine: str) -> None:
+    """Those that guard a Gaussian with a parameter of 0, for example."""
+    assert range_of("x*exp(-beta*x**2); beta = 0.5", routine).anywhere
+
+
+def test_what_rounding_took_passes_through_absolute_values() -> None:
+    assert range_of("exp(-beta*abs(x - sin(x))); beta = 1", "forward").anywhere
 
 
 @pytest.mark.parametrize("text", ["x*t1_low + out0", "x*in0 + n", "v1*sin(t1*x)", "x*float_"])

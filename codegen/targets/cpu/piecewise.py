@@ -6,7 +6,7 @@ one width around 0. The centre of a piece is a number at which the value is very
 performance", 1986), so that only the last addition rounds. It is near the end with the smaller
 value where values differ much, because nothing cancels then, and 0 for a piece that begins there,
 because functions have roots at 0. Kinks between pieces do no harm. A polynomial is kept where it
-was measured to be accurate; blocks that need another one are computed by the routine's own code.
+was measured to be accurate; numbers on other pieces are computed by the routine's own code.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.codegen.probes import Array
-from actsearch.codegen.programs import DY, Routine
+from actsearch.codegen.programs import DY, Routine, Step
 from actsearch.codegen.targets.cpu.accuracy import computed
 
 PIECES = 32
-_SHAPES = (
-    (1.0, 6),
-    (1.0, 8),
-    (0.5, 8),
-    (0.5, 10),
-)  # widths and degrees, as they are tried
+_SHAPES = ((1.0, 6), (1.0, 8), (0.5, 8), (0.5, 10))
+"""Widths and degrees, in the order in which they are tried."""
 _NEEDED = 3.0  # |x| below which none may be missing
 _FAR = 8.0  # |x| up to which polynomials are enough
-_ULPS = {"forward": 1.8, "backward": 3.6}  # that they may be off, nine tenths of the tolerance
+_ULPS = {"forward": 2.0, "backward": 4.0}  # the tolerance
 _CANDIDATES = np.arange(-32, 33) * 2.0**-12  # for a centre, from the middle of a piece, in widths
 _STEEP = 2.0  # ratio of the values at the ends of a piece, from which on the smaller one is chosen
 _HIGHEST_ORDER = 4  # of a root at 0
-_CHECKED = 96  # numbers of a piece
+_FITTED = 256  # numbers of a piece with a root that a polynomial is fitted to
+_CHECKS = ((96, 0.9), (1024, 0.97))
+"""How many numbers of a piece are checked, and the share of the tolerance that they may be off."""
+_STEEPEST = 1000.0  # factor that makes no feature too narrow to be seen there
 _OCTAVES = 30  # of numbers that are checked near 0
 _TINY = np.float32(np.finfo(np.float32).tiny)
 
@@ -63,13 +62,20 @@ def fitted(routine: Routine) -> Piecewise | None:
 
     None where they are not accurate for numbers of ordinary size.
     """
+    if any(map(_is_steep, routine.steps)):
+        return None
     best, farthest = None, 0.0
     with np.errstate(all="ignore"):
         for width, degree in _SHAPES:
             low = width * np.arange(-PIECES // 2, PIECES // 2)
             centres, coefficients = _polynomials(routine, low, width, degree)
-            accurate = _accurate(routine, low, width, centres, coefficients)
-            reach = np.minimum(np.abs(low), np.abs(low + width))[~accurate].min(initial=-low[0])
+            inner = np.minimum(np.abs(low), np.abs(low + width))
+            reach, accurate = np.inf, np.ones(PIECES, bool)
+            for count, share in _CHECKS:
+                if reach > max(farthest, _NEEDED):
+                    off = _off(routine, low, width, centres, coefficients, count)
+                    accurate &= off <= share * _ULPS[routine.name]
+                    reach = float(inner[~accurate].min(initial=-low[0]))
             if reach > max(farthest, _NEEDED):
                 centres[~accurate] = np.nan
                 ordered = (np.roll(rows, PIECES // 2, axis=-1) for rows in (centres, coefficients))
@@ -103,7 +109,31 @@ def _polynomials(routine: Routine, low: Array, width: float, degree: int) -> tup
         powers = (r / width)[:, :, None] ** np.arange(count)
         rows = np.linalg.solve(powers, (rest / (r / width) ** order)[:, :, None])[:, :, 0]
         coefficients[:count, chosen] = (rows / width ** np.arange(order, degree + 1)).T[::-1]
+    for piece in np.flatnonzero((centres == 0) & (constants == 0)).tolist():
+        x = low[piece] + width * (np.arange(_FITTED) + 0.5) / _FITTED
+        _make_up(coefficients[:, piece], orders[piece], x / width, _values(routine, x), width)
     return centres.astype(np.float32), coefficients.astype(np.float32)
+
+
+def _make_up(coefficients: Array, order: int, t: Array, values: Array, width: float) -> None:
+    """Round the lowest coefficient of a piece with a root, and let the others make up for that.
+
+    In place, with the least squares of relative errors.
+
+    Args:
+        coefficients: [degree + 1], the highest first, in units of x.
+        order: of the root.
+        t: numbers of the piece, in widths.
+        values: there.
+    """
+    degree = len(coefficients) - 1
+    lowest = coefficients[degree - order] = coefficients[degree - order].astype(np.float32)
+    powers = np.arange(order + 1, degree + 1)
+    rows = t[:, None] ** powers / values[:, None]
+    if np.isfinite(rows).all():
+        rest = 1 - lowest * (t * width) ** order / values
+        found = np.linalg.lstsq(rows, rest, rcond=None)[0]
+        coefficients[: degree - order] = (found / width**powers)[::-1]
 
 
 def _centres(routine: Routine, low: Array, width: float) -> Array:
@@ -133,14 +163,23 @@ def _orders(
     return found
 
 
-def _accurate(
-    routine: Routine, low: Array, width: float, centres: Array, coefficients: Array
+def _is_steep(step: Step) -> bool:
+    """Whether a step has so large a factor that there may be features which no check sees."""
+    last = step.operands[-1]
+    if step.operator == "div":
+        return isinstance(last, float) and abs(last) * _STEEPEST < 1
+    factors = step.operands if step.operator == "mul" else ()
+    return any(isinstance(factor, float) and abs(factor) > _STEEPEST for factor in factors)
+
+
+def _off(
+    routine: Routine, low: Array, width: float, centres: Array, coefficients: Array, count: int
 ) -> Array:
-    """Whether each polynomial, computed as the processor rounds, is near the value everywhere.
+    """How many units in the last place each polynomial is off, computed as the processor rounds.
 
     On a piece with a root, and beside it, the unit is that of the largest value there.
     """
-    x = low[:, None] + width * np.linspace(0.0, 1.0, _CHECKED)
+    x = low[:, None] + width * np.linspace(0.0, 1.0, count)
     x[:, -1] = np.nextafter((low + width).astype(np.float32), np.float32(-np.inf))
     near = width * 0.5 ** np.arange(1, _OCTAVES)  # to the end that is nearer to 0
     near = np.where(low[:, None] < 0, low[:, None] + width - near, low[:, None] + near)
@@ -155,4 +194,5 @@ def _accurate(
     beside = np.convolve(has_root, [1, 1, 1], "same") > 0
     sizes[beside] = sizes[beside].max(axis=1, keepdims=True)
     unit = np.spacing(np.maximum(sizes, _TINY).astype(np.float32))
-    return np.asarray((np.abs(value - exact) <= _ULPS[routine.name] * unit).all(axis=1))
+    worst: Array = np.nan_to_num(np.abs(value - exact) / unit, nan=np.inf).max(axis=1)
+    return worst

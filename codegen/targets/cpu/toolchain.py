@@ -76,7 +76,7 @@ class Compiler:
             flags += [*_IDLE, "--param=max-combine-insns=2", "-fira-region=one"]
             # conditions stay selections between two values, or nothing vectorises
             flags += ["-fno-tree-sink", "-fno-thread-jumps"]
-            # what does not depend on each other side by side: two thirds of the time of long code
+            # independent steps side by side: two thirds of the time of long code
             flags += ["-fschedule-insns", "-fschedule-insns2", "-fsched-pressure"]
             flags += ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
         return flags
