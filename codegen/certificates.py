@@ -27,6 +27,8 @@ MORE_DIGITS = 300  # where the formula itself may cancel that many
 _DENSITY = 6  # points an octave
 _GROUP = 16  # neighbours computed together: a target may treat a whole block by its hardest number
 _COPIES = 512  # of a group, in a large tensor
+_LARGE = 1 << 18  # elements of one whose parameters are shared
+_SIXTH = 6
 _OTHER = 1.5  # the second input of a gated activation, while the first takes every size
 _LARGEST = 2.0**64  # of |x| in float64, beyond which sines of many digits take long
 
@@ -105,7 +107,8 @@ def certificate(
     Inputs are numbers of every size and both signs, about six of them for each power of 2, exactly
     as the type holds them; parameters have their initial values. A gated activation is measured
     along each input in turn. Of small and large tensors, which a target may treat differently, the
-    one with the larger error counts.
+    one with the larger error counts; gradients for parameters, which are sums, are measured at a
+    sixth of the numbers in large ones.
 
     Args:
         expression: an expression, or its text.
@@ -127,8 +130,12 @@ def certificate(
     formulas = {"value": parsed, **gradient(parsed)}
     parts: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in formulas}
     sizes = (1,) if parsed.parameters else (1, _COPIES)
+    is_summed = parsed.parameters and "gate" not in {i.name for i in parsed.inputs}
+    whole = compile(parsed, target, 1, precision=precision) if is_summed else None
     for inputs in _rays(parsed, dtype):
         runs = [_computed(module, inputs, DTYPES[dtype], copies) for copies in sizes]
+        if whole is not None:
+            runs.append(_summed(whole, inputs["x"], DTYPES[dtype], runs[0]))
         point = next(ray for ray in inputs.values() if ray[0] != ray[-1])
         for name, formula in formulas.items():
             known = {"x"} | {i.name for i in formula.inputs} | {p.name for p in formula.parameters}
@@ -185,6 +192,33 @@ def _computed(
         for name, tensor in zip(found, [value.detach(), *slopes], strict=True):
             found[name].append(tensor.double().numpy().reshape(-1, len(groups[0]))[0])
     return {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def _summed(
+    module: Any, x: Array, dtype: torch.dtype, known: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The same from one large tensor, with parameters that all of its elements share.
+
+    What a parameter gets from one number is its gradient where dy is 0 for all others.
+    """
+    module.to(dtype)
+    names = [parameter.name for parameter in module.parameters_config.values()]
+    copies = -(-_LARGE // len(x))
+    tensor = torch.from_numpy(x).to(dtype).repeat(copies, 1).requires_grad_()
+    value = module(tensor)
+    (slope,) = torch.autograd.grad(value, tensor, torch.ones_like(value), retain_graph=True)
+    found = {name: values.copy() for name, values in known.items()}
+    found |= {"value": value.detach()[0].double().numpy(), "x": slope[0].double().numpy()}
+    is_finite = np.logical_and.reduce([np.isfinite(values) for values in known.values()])
+    tensor = torch.where(torch.from_numpy(is_finite), tensor.detach(), 1).requires_grad_()
+    value = module(tensor)
+    for place in np.flatnonzero(is_finite)[::_SIXTH].tolist():
+        dy = torch.zeros_like(value)
+        dy[:, place] = 1
+        slopes = torch.autograd.grad(value, list(module.parameters()), dy, retain_graph=True)
+        for name, sums in zip(names, slopes, strict=True):
+            found[name][place] = sums.double().item() / copies
+    return found
 
 
 def _farthest(found: Sequence[Array], exact: Array) -> Array:

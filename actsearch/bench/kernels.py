@@ -2,15 +2,17 @@
 
 The floor is memory traffic alone, into buffers that exist already: for forward one copy of x, for
 forward+backward that and one product of x and dy. Contestants allocate their results, from an
-allocator that is kept warm. They take turns, and medians are compared. `eager` is the stable
-formula in PyTorch operators, `script` and `compiled` are the same through torch.jit.script and
-torch.compile, `native` is PyTorch's own function where it has one.
+allocator that is kept warm. They take turns, and medians are compared. Parameters change a little
+before each call, as they do in training. `eager` is the stable formula in PyTorch operators,
+`script` and `compiled` are the same through torch.jit.script and torch.compile, `native` is
+PyTorch's own function where it has one.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import statistics
 import sys
 import time
@@ -33,6 +35,7 @@ NATIVE = {"silu(x)": "silu", "mish(x)": "mish", "gelu(x)": "gelu"}
 CHANNELS = 64
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 CONTESTANTS = ("eager", "native", "script", "compiled")
+_CHANGES = (1.001, 1 / 1.001)  # of parameters, from one call to the next
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 Pass = Callable[[], object]
@@ -96,11 +99,19 @@ def _measure(
     x = torch.randn(shape, device=device).to(getattr(torch, dtype))
     dy, y, dx = torch.randn_like(x), torch.empty_like(x), torch.empty_like(x)
     parameters = list(ours.parameters())
+    changes = itertools.cycle(_CHANGES)
     functions: dict[str, Callable[..., Any]] = {"ours": ours}
     functions |= _contestants(text, parameters, arguments.without)
 
+    def train() -> None:
+        factor = next(changes)
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.mul_(factor)
+
     def forward(function: Callable[..., Any]) -> Pass:
         def call() -> object:
+            train()
             with torch.no_grad():
                 return function(x)
 
@@ -111,6 +122,7 @@ def _measure(
         wanted = [leaf, *parameters]
 
         def call() -> object:
+            train()
             return torch.autograd.grad(function(leaf), wanted, dy, allow_unused=True)
 
         return call

@@ -5,13 +5,13 @@ elementary.c  the elementary functions that it calls; bessel.c: two more
 toolchain     the compiler, and a cache of what it makes
 kernels       the compiled C of an activation, as the operator calls it
 accuracy      where its float32 code may be used
-piecewise     polynomials that take its place where many elements are computed
 operator.cpp  the operator: shapes, types and autograd, on top of
   routines.h    checks, arguments and results, of one kernel or of a population
   call.h        calls of kernels: blocks, threads, sums
   views.h       tensors of any layout as blocks
   half_tables.h half types by looking up
-  piecewise.h   float32 by piecewise polynomials
+  piecewise.h   float32 by piecewise polynomials, and
+  fitting.h       how they are found
   registry.h    the kernels of a process
   binding.h     the operator for Python, without torch.ops
 library       building and loading it

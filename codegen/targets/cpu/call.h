@@ -8,11 +8,13 @@
 #include <limits>
 #include <type_traits>
 
-#include "piecewise.h"
+#include "fitting.h"
 #include "registry.h"
 #include "views.h"
 
 namespace {
+
+constexpr int MOST_FAILURES = 2;  // blocks of a chunk, after which polynomials are not tried
 
 struct Argument {  // what a routine reads
   View view;
@@ -88,7 +90,7 @@ struct Call final : Work {
   Function<T> function;
   T bound;
   bool is_bounded;
-  const Piecewise* pieces = nullptr;
+  std::shared_ptr<const Piecewise> pieces;  // null where the code computes everything
   bool streams = false;  // what polynomials give bypasses the caches
   int64_t chunk = CHUNK;  // elements of one
 
@@ -103,8 +105,18 @@ struct Call final : Work {
     chunk = std::max(chunk, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
     chunks = (elements + chunk - 1) / chunk;
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
-    if (is_same && !is_wide) pieces = fitted(kernel, routine, elements);
-    streams = pieces && elements >= STREAMED && (uintptr_t)results[0].data % 64 == 0;
+    if (!is_wide) pieces = fitting_pieces();
+    streams = pieces && is_same && elements >= STREAMED && (uintptr_t)results[0].data % 64 == 0;
+  }
+
+  std::shared_ptr<const Piecewise> fitting_pieces() const {
+    std::vector<float> parameters;
+    for (const Argument& argument : arguments)
+      if (argument.is_parameter) {
+        if (!argument.view.constant()) return nullptr;
+        parameters.push_back(*(const T*)argument.data);
+      }
+    return polynomials(kernel, routine, parameters, elements);
   }
 
   static Function<T> fitting(const Kernel& kernel, Routine routine) {
@@ -136,16 +148,17 @@ struct Call final : Work {
         const int64_t padded = (n + LANES - 1) / LANES * LANES;
         for (int64_t k = 0; k < reads; ++k)
           in[k] = read(arguments[k], begin, n, padded, buffers + k * BLOCK);
-        if constexpr (is_same && !is_wide)
-          if (pieces && n == padded && failures < MOST_FAILURES) {
-            if (evaluate(in, (float*)results[0].data + begin, n, wide_memory)) continue;
-            ++failures;
-          }
         for (int64_t k = 0; k < writes; ++k)
           out[k] = is_same && !results[k].sums && n == padded
               ? (T*)results[k].data + begin
               : buffers + (reads + k) * BLOCK;
-        compute(padded, in, out, wide_memory);
+        bool is_done = false;
+        if constexpr (!is_wide)
+          if (pieces && failures < MOST_FAILURES) {
+            is_done = evaluate(padded, in, out, wide_memory);
+            failures += !is_done;
+          }
+        if (!is_done) compute(padded, in, out, wide_memory);
         for (int64_t k = 0; k < writes; ++k) write(results[k], c, begin, n, out[k]);
       }
     }
@@ -185,26 +198,32 @@ struct Call final : Work {
 
   // The same by polynomials; false where they are not worth it.
   bool evaluate(
-      const float* const* in, float* out, int64_t n, std::vector<double>& memory) const {
+      int64_t n, const float* const* in, float* const* out, std::vector<double>& memory) const {
     Missing missing;
+    const int64_t reads = arguments.size(), writes = results.size();
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
-    const float* x = in[with_dy];
-    auto run = [&](auto evaluate) { evaluate(*pieces, dy, x, out, n, missing); };
-    if (with_dy)
-      run(streams ? ::evaluate<true, true> : ::evaluate<true, false>);
-    else
-      run(streams ? ::evaluate<false, true> : ::evaluate<false, false>);
-    if (missing.are_many(n)) return false;
-    if (missing.count) {
-      const int64_t padded = (missing.count + LANES - 1) / LANES * LANES;
-      std::fill(missing.dy + missing.count, missing.dy + padded, missing.dy[0]);
-      std::fill(missing.x + missing.count, missing.x + padded, missing.x[0]);
-      const float* given[] = {with_dy ? missing.dy : missing.x, missing.x};
-      float* found[] = {missing.y};
-      compute(padded, given, found, memory);
-      for (int64_t k = 0; k < missing.count; ++k) out[missing.places[k]] = missing.y[k];
+    for (int64_t k = 0; k < writes; ++k) {
+      ::evaluate(
+          *pieces, k, dy, in[with_dy], out[k], n, streams && !k,
+          k ? nullptr : &missing);
+      if (missing.are_many(n)) return false;
     }
+    if (!missing.count) return true;
+    const int64_t padded = (missing.count + LANES - 1) / LANES * LANES;
+    std::fill(missing.dy + missing.count, missing.dy + padded, missing.dy[0]);
+    std::fill(missing.x + missing.count, missing.x + padded, missing.x[0]);
+    static thread_local std::vector<float> rows;
+    rows.resize(std::max<size_t>(rows.size(), writes * BLOCK));
+    const float* given[MOST];
+    float* found[MOST];
+    std::copy(in, in + reads, given);
+    given[0] = missing.dy;
+    given[with_dy] = missing.x;
+    for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + k * BLOCK;
+    compute(padded, given, found, memory);
+    for (int64_t k = 0; k < writes; ++k)
+      for (int64_t i = 0; i < missing.count; ++i) out[k][missing.places[i]] = found[k][i];
     return true;
   }
 

@@ -20,15 +20,13 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 
-from actsearch.codegen.programs import Program
+from actsearch.codegen.programs import Program, Step
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
-from actsearch.codegen.targets.cpu.library import Builder, Fitter, library
-from actsearch.codegen.targets.cpu.piecewise import Piecewise, fitted
+from actsearch.codegen.targets.cpu.library import Builder, Coster, library
 from actsearch.codegen.targets.cpu.rendering import (
     ELEMENTARY,
     ROUTINES,
@@ -41,12 +39,10 @@ from actsearch.codegen.targets.cpu.rendering import (
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
 _TOGETHER = 40  # routines in one run of the compiler
 _MOST_COMPILERS = 4
-_SLOW = 30  # instructions an element that take longer than a polynomial does
+_STEEPEST = 1000.0  # factor that makes no feature too narrow to be seen by its polynomials' checks
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
-_FITTED: set[tuple[int, int]] = set()
-_NONE = Piecewise(1.0, np.empty(0, np.float32), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +127,7 @@ def _declare(number: int, program: Program) -> None:
         ctypes.c_int64(len(program.inputs)),
         ctypes.c_int64(len(dimensions)),
         (ctypes.c_int64 * len(dimensions))(*dimensions),
+        (ctypes.c_float * len(dimensions))(*(p.initial or 1.0 for p in program.parameters)),
     )
 
 
@@ -221,7 +218,7 @@ def compiled(pieces: Sequence[Piece]) -> list[str]:
 @cache
 def _set_builder() -> None:
     library().actsearch_builder(_BUILD)
-    library().actsearch_fitter(_FIT)
+    library().actsearch_coster(_COST)
 
 
 def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
@@ -238,36 +235,30 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
     return 1
 
 
-def _piecewise(program: Program, routine: str) -> Piecewise | None:
-    """The polynomials of a routine, if they are faster than its code and accurate."""
-    body = _code(program, (routine, "f32")).partition("++i)")[2]
-    return fitted(getattr(program, routine)) if arithmetic(body) > _SLOW else None
+def _cost(number: int, routine: int) -> float:
+    """Called by the operator, in any thread: instructions an element of a routine's float32 code.
 
-
-def _fit(number: int, routine: int) -> int:
-    """Called by the operator, in any thread, for a routine whose polynomials are not known yet."""
+    0 where polynomials could miss some of its features.
+    """
     try:
-        with _LOCK:
-            if (number, routine) not in _FITTED:  # by another thread, while this one waited
-                _register_piecewise(number, routine)
-                _FITTED.add((number, routine))
+        program, _ = _PROGRAMS[number]
+        name = ROUTINES[routine]
+        if any(map(_is_steep, getattr(program, name).steps)):
+            return 0.0
+        return float(arithmetic(_code(program, (name, "f32")).partition("++i)")[2]))
     except Exception:  # as above
         traceback.print_exc()
-        return 0
-    return 1
+        return -1.0
 
 
-def _register_piecewise(number: int, routine: int) -> None:
-    program, _ = _PROGRAMS[number]
-    found = _piecewise(program, ROUTINES[routine]) or _NONE
-    library().actsearch_register_piecewise(
-        ctypes.c_int64(number),
-        routine,
-        ctypes.c_double(found.width),
-        found.degree,
-        *(ctypes.c_void_p(rows.ctypes.data) for rows in (found.centres, found.coefficients)),
-    )
+def _is_steep(step: Step) -> bool:
+    """Whether a step has so large a factor that there may be features which no check sees."""
+    last = step.operands[-1]
+    if step.operator == "div":
+        return isinstance(last, float) and abs(last) * _STEEPEST < 1
+    factors = step.operands if step.operator == "mul" else ()
+    return any(isinstance(factor, float) and abs(factor) > _STEEPEST for factor in factors)
 
 
 _BUILD = Builder(_build)
-_FIT = Fitter(_fit)
+_COST = Coster(_cost)

@@ -25,7 +25,7 @@ _INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 Builder = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int, ctypes.c_int
 )
-Fitter = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int)
+Coster = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int)
 
 
 @cache
@@ -39,6 +39,7 @@ def library() -> Any:
     load(_path())
     loaded = ctypes.CDLL(_path())
     loaded.actsearch_inputs.restype = ctypes.c_int64
+    loaded.actsearch_covered.restype = ctypes.c_double
     _register_shapes(loaded)
     return loaded
 

@@ -193,14 +193,16 @@ extern "C" {
 
 void actsearch_builder(int (*callback)(const int64_t*, int64_t, int, int)) { builder = callback; }
 
-void actsearch_fitter(int (*callback)(int64_t, int)) { fitter = callback; }
+void actsearch_coster(double (*callback)(int64_t, int)) { coster = callback; }
 
 void actsearch_declare(
-    int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions) {
+    int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions,
+    const float* initial) {
   auto kernel = std::make_unique<Kernel>();
   kernel->id = id;
   kernel->inputs = inputs;
   kernel->dimensions.assign(dimensions, dimensions + parameters);
+  kernel->initial.assign(initial, initial + parameters);
   std::unique_lock<std::shared_mutex> guard(lock);
   kernels.emplace(id, std::move(kernel));
 }
@@ -218,20 +220,12 @@ void actsearch_register_wide(int64_t id, int routine, void* function) {
   find(id).wide[routine] = function;
 }
 
-// There are none where the degree is 0.
-void actsearch_register_piecewise(
-    int64_t id, int routine, double width, int degree, const float* centres,
-    const float* coefficients) {
-  Kernel& kernel = find(id);
-  if (degree) {
-    auto pieces = std::make_unique<Piecewise>();
-    pieces->per_unit = 1 / width;
-    pieces->limit = 16 * width;
-    pieces->degree = degree;
-    std::copy_n(centres, 32, pieces->centres);
-    std::copy_n(coefficients, 32 * (degree + 1), &pieces->coefficients[0][0]);
-    kernel.pieces[routine] = std::move(pieces);
-  }
-  kernel.fitted[routine] = true;
+// The share of a logistic distribution that a routine's polynomials are accurate for; 0 where the
+// code computes everything.
+double actsearch_covered(int64_t id, int routine, const float* parameters) {
+  const Kernel& kernel = find(id);
+  const std::vector<float> given(parameters, parameters + kernel.dimensions.size());
+  const auto pieces = polynomials(kernel, Routine(routine), given, MANY_MORE);
+  return pieces ? pieces->share : 0;
 }
 }

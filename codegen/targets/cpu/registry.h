@@ -21,33 +21,36 @@ constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes a
 constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
 constexpr int DEEP = 64;                  // dimensions of a tensor
-constexpr int HIGHEST = 10;               // degree of a polynomial on a piece
 
 enum Routine { FORWARD, BACKWARD, DOUBLE_BACKWARD, ROUTINES };
 
 template <typename T>
 using Function = int (*)(long, const T* const*, T* const*);
 
-// A polynomial c0 + c1*r + ... of r = x - centre on each of 32 pieces; the one of x has the number
-// floor(x*per_unit), modulo 32.
-struct Piecewise {
-  float per_unit, limit;                          // pieces in 1; |x| that is too large
-  int degree;
-  alignas(64) float centres[32];                  // NaN where no polynomial is accurate
-  alignas(64) float coefficients[HIGHEST + 1][32];  // that of the highest power first
+struct Piecewise;
+
+// The polynomials of a routine: what they were fitted to last, and whether they are used at all.
+struct Fits {
+  std::mutex lock;
+  double cost = -1;  // instructions an element of the routine's code; 0: no polynomials, -1: not known
+  int shape = -1;    // of the polynomials that suit the initial parameters; -1: not known
+  double share = 0;  // of numbers, that those are accurate for
+  std::vector<float> parameters;
+  std::shared_ptr<const Piecewise> pieces;  // null where they are not worth it
+  bool are_known = false;                   // whether the last two are
 };
 
 struct Kernel {
   int64_t id = 0;
   int64_t inputs = 1;
   std::vector<int64_t> dimensions;  // of the parameters
+  std::vector<float> initial;       // values of the parameters
   std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
   void* single[ROUTINES] = {};                // null where only float64 is accurate
   double bound[ROUTINES] = {};                // |x| up to which `single` holds
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
-  std::atomic<bool> fitted[ROUTINES] = {};      // whether the next is known
-  std::unique_ptr<const Piecewise> pieces[ROUTINES];  // for float32; null where they do not fit
+  mutable Fits fits[ROUTINES];
 };
 
 std::shared_mutex lock;
@@ -56,8 +59,9 @@ std::unordered_map<int64_t, std::unique_ptr<Kernel>> kernels;
 // Builds a routine of kernels, for float64 or not, and registers it; 0 where it failed.
 int (*builder)(const int64_t* ids, int64_t count, int routine, int is_wide) = nullptr;
 
-// Fits the polynomials of a routine, and registers them; 0 where it failed.
-int (*fitter)(int64_t id, int routine) = nullptr;
+// Instructions an element of a routine's float32 code; 0 where polynomials could miss some of its
+// features, -1 where it failed.
+double (*coster)(int64_t id, int routine) = nullptr;
 
 Kernel& find(int64_t id) {
   std::shared_lock<std::shared_mutex> guard(lock);

@@ -1,0 +1,586 @@
+// Fitting of piecewise polynomials: to what a routine gives in float64, at the parameters of a call.
+//
+// The centre of a polynomial is a number at which the value is very nearly a float (Gal, "Computing
+// elementary functions: a new approach for achieving high accuracy and good performance", 1986), so
+// that little more than the last addition rounds. It is near the end with the smaller value where
+// values differ much, because nothing cancels then, and 0 for a piece that begins there, because
+// functions have roots at 0. Where no polynomial is accurate on a whole cell, it is cut where the
+// accurate ones end, at a kink for example. What is used was measured; the rest is left to the code.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "piecewise.h"
+
+namespace {
+
+struct Shape {
+  double width;  // of a cell
+  int degree;
+};
+constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.25, 10}};
+
+// When polynomials are fitted.
+constexpr int64_t MANY = 1 << 13;        // elements from which on
+constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
+constexpr float LARGEST_PARAMETER = 64;  // beyond, features may be too narrow to be seen
+constexpr float OTHER = 0.8125;          // of an initial parameter: for what the shape is chosen
+constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
+
+// How they are found.
+constexpr int POINTS = 96;         // of a piece: candidates for the centre, nodes, a first check
+constexpr int CANDIDATES = 16;     // near either end, and near the middle
+constexpr double APART = 0x1p-12;  // of a piece, from one to the next
+constexpr double STEEP = 2;        // ratio of the values at the ends that makes the smaller count
+constexpr double TINY = 0x1p-100;  // |x| that counts as 0 for centres
+constexpr double BEHAVIOUR[] = {0x1p-40, 0x1p-16, 0x1p-15};  // of a piece: to find out about roots
+constexpr int FITTED = 64;         // points that a polynomial with a root at 0 is fitted to
+constexpr int HIGHEST_ORDER = 4;   // of such a root
+constexpr int CUT_BELOW = 8;       // cells from 0, that may be two pieces
+constexpr double PARTS[] = {0, 1 / 32.0, 1 / 8.0, 1 / 2.0};  // of a cell, for the first of them
+
+// How they are checked.
+constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
+constexpr double SHARE_AT_FIRST = 0.9, SHARE = 0.97;        // of it, that they may be off
+constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
+constexpr int OCTAVES = 29;         // towards 0, that are checked
+constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
+constexpr double TRUSTED = 0x1p-28;  // values near a root of which float64 gives all of a float
+
+// When they are used.
+constexpr int WIDE = 5;             // how many times longer float64 code takes
+constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
+constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
+constexpr double LITTLE = 4;        // instructions that no other shape is tried for
+constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
+
+// A unit in the last place of a float of some size.
+double unit(double size) {
+  size = std::max(size, double(std::numeric_limits<float>::min()));
+  uint64_t bits;
+  std::memcpy(&bits, &size, 8);
+  bits &= 0x7ff0000000000000;
+  std::memcpy(&size, &bits, 8);
+  return size * 0x1p-23;
+}
+
+// Floats in order as whole numbers.
+int32_t rank(float number) {
+  int32_t bits;
+  std::memcpy(&bits, &number, 4);
+  return bits < 0 ? INT32_MIN - bits : bits;
+}
+float of_rank(int32_t rank) {
+  const int32_t bits = rank < 0 ? INT32_MIN - rank : rank;
+  float number;
+  std::memcpy(&number, &bits, 4);
+  return number;
+}
+
+// The share of numbers below x in a logistic distribution, which stands for what is computed.
+double below(double x) { return 1 / (1 + std::exp(-x)); }
+
+// What a routine gives for one dy and for parameters that are fixed, in float64.
+class Exact {
+ public:
+  const int64_t results;
+
+  Exact(const Kernel& kernel, Routine routine, const std::vector<float>& parameters)
+      : results(routine == FORWARD ? 1 : 1 + parameters.size()),
+        function(wide_function(kernel, routine)) {
+    if (routine == BACKWARD) arguments.emplace_back(BLOCK, 1.0);
+    place = arguments.size();
+    arguments.emplace_back();
+    for (float parameter : parameters) arguments.emplace_back(BLOCK, parameter);
+  }
+
+  // Of n numbers, a multiple of 16; row after row.
+  std::vector<double> operator()(const double* x, int64_t n) const {
+    std::vector<double> found(results * n);
+    const double* in[MOST];
+    double* out[MOST];
+    for (size_t k = 0; k < arguments.size(); ++k) in[k] = arguments[k].data();
+    in[place] = x;
+    for (int64_t k = 0; k < results; ++k) out[k] = found.data() + k * n;
+    function(n, in, out);
+    return found;
+  }
+
+ private:
+  const Function<double> function;
+  std::vector<std::vector<double>> arguments;
+  size_t place;  // of x among them
+};
+
+// Coefficients, the lowest first, of the polynomial through count points.
+void interpolate(int count, const double* x, double* y) {
+  for (int k = 1; k < count; ++k)  // Newton's form
+    for (int i = count - 1; i >= k; --i) y[i] = (y[i] - y[i - 1]) / (x[i] - x[i - k]);
+  for (int k = count - 2; k >= 0; --k)
+    for (int i = k; i < count - 1; ++i) y[i] -= x[k] * y[i + 1];
+}
+
+// The z with the least |columns*z - target|, by Householder reflections; both are overwritten.
+std::vector<double> least_squares(
+    std::vector<std::array<double, FITTED>>& columns, std::array<double, FITTED>& target) {
+  const int count = columns.size();
+  std::vector<double> diagonal(count), found(count);
+  for (int k = 0; k < count; ++k) {
+    auto& v = columns[k];
+    double norm = 0;
+    for (int i = k; i < FITTED; ++i) norm += v[i] * v[i];
+    diagonal[k] = v[k] > 0 ? -std::sqrt(norm) : std::sqrt(norm);
+    const double scale = diagonal[k] * (diagonal[k] - v[k]);  // half of |v|^2
+    v[k] -= diagonal[k];
+    auto reflect = [&](std::array<double, FITTED>& w) {
+      double product = 0;
+      for (int i = k; i < FITTED; ++i) product += v[i] * w[i];
+      for (int i = k; i < FITTED; ++i) w[i] -= product / scale * v[i];
+    };
+    for (int j = k + 1; j < count; ++j) reflect(columns[j]);
+    reflect(target);
+  }
+  for (int k = count - 1; k >= 0; --k) {
+    double rest = target[k];
+    for (int j = k + 1; j < count; ++j) rest -= columns[j][k] * found[j];
+    found[k] = rest / diagonal[k];
+  }
+  return found;
+}
+
+struct Polynomial {
+  int order = 1;  // of its root at the centre; each power beyond the first rounds once more
+  float centre = 0;
+  float coefficients[HIGHEST + 1] = {};  // the lowest first
+};
+
+// [low, high), and a polynomial for each result.
+struct Piece {
+  float low, high;
+  std::vector<Polynomial> results;
+  bool is_accurate = true;
+
+  double share() const { return is_accurate ? below(high) - below(low) : 0; }
+};
+
+// A cell: one piece, or two.
+struct Cell {
+  std::vector<Piece> pieces;
+
+  double share() const {
+    double sum = 0;
+    for (const Piece& piece : pieces) sum += piece.share();
+    return sum;
+  }
+};
+
+class Fitting {
+ public:
+  Fitting(const Exact& exact, const Shape& shape, double tolerance)
+      : exact(exact), shape(shape), tolerance(tolerance) {}
+
+  std::shared_ptr<const Piecewise> operator()(int checks) {
+    std::vector<Sampled> sampled;
+    for (int k = 0; k < CELLS; ++k) sampled.push_back(sample(low_of(k), low_of(k + 1)));
+    find_roots(sampled);
+    std::vector<Cell> cells(CELLS);
+    each_cell([&](int k) {
+      cells[k].pieces = {fit(low_of(k), low_of(k + 1), k, sampled[k])};
+      if (!cells[k].pieces[0].is_accurate && distance(k) < CUT_BELOW) cells[k] = cut(k);
+    });
+    std::vector<int> order(CELLS);  // from 0 outwards
+    for (int k = 0; k < CELLS; ++k) order[k] = CELLS / 2 + (k % 2 ? -(k + 1) / 2 : k / 2);
+    auto pieces = assembled(cells, order);
+    check(*pieces, cells, checks);
+    pieces->share = 0;
+    for (const Cell& cell : cells) pieces->share += cell.share();
+    return pieces;
+  }
+
+ private:
+  struct Sampled {
+    std::array<double, POINTS> x;
+    std::vector<double> y;
+  };
+
+  const Exact& exact;
+  const Shape shape;
+  const double tolerance;
+  std::vector<std::array<bool, CELLS>> is_near_root;  // of each result, and each cell
+
+  template <typename F>
+  static void each_cell(F f) {
+    std::atomic<int> next = 0;  // those near 0 take longest
+    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+      for (int k; (k = next++) < CELLS;) f(k);
+    });
+  }
+
+  float low_of(int cell) const { return (cell - CELLS / 2) * shape.width; }
+  int distance(int cell) const {  // cells between it and 0
+    return std::max(cell - CELLS / 2, CELLS / 2 - 1 - cell);
+  }
+  int first_check() const { return 3 * CANDIDATES + shape.degree; }
+
+  // Chebyshev's, between 0 and 1.
+  static double node(int i, int count) { return 0.5 - 0.5 * std::cos(M_PI * (i + 0.5) / count); }
+
+  Sampled sample(float low, float high) const {
+    Sampled found;
+    const double width = double(high) - low;
+    double* x = found.x.data();
+    for (int i = 0; i < CANDIDATES; ++i) {
+      x[i] = float(low + width * APART * i);
+      x[CANDIDATES + i] = float(low + width * (0.5 + APART * (i - CANDIDATES / 2)));
+      x[2 * CANDIDATES + i] = float(high - width * APART * (i + 1));
+    }
+    for (int i = 0; i < shape.degree; ++i)
+      x[3 * CANDIDATES + i] = low + width * node(i, shape.degree);
+    const float last = of_rank(rank(high) - 1);
+    for (int i = first_check(); i < POINTS; ++i)
+      x[i] = std::min(float(low + width * (i - first_check()) / (POINTS - 1 - first_check())), last);
+    found.y = exact(x, POINTS);
+    return found;
+  }
+
+  // Near the end that is nearer to 0: how a function behaves there, numbers to be checked, and those
+  // to be fitted to.
+  Sampled sample_near_0(float low, float high) const {
+    Sampled found;
+    const bool rises = std::abs(low) < std::abs(high);
+    const double end = rises ? low : high, width = rises ? double(high) - low : double(low) - high;
+    const float last = of_rank(rank(high) - 1);
+    double* x = found.x.data();
+    for (int i = 0; i < 3; ++i) x[i] = end + width * BEHAVIOUR[i];
+    for (int i = 1; i <= OCTAVES; ++i)
+      x[2 + i] = std::min(float(end + std::ldexp(width, -i)), last);
+    for (int i = 0; i < FITTED; ++i) x[3 + OCTAVES + i] = end + width * node(i, FITTED);
+    static_assert(3 + OCTAVES + FITTED == POINTS);
+    found.y = exact(x, POINTS);
+    return found;
+  }
+
+  void find_roots(const std::vector<Sampled>& cells) {
+    is_near_root.assign(exact.results, {});
+    for (int64_t k = 0; k < exact.results; ++k)
+      for (int cell = 0; cell < CELLS; ++cell) {
+        const double* y = cells[cell].y.data() + k * POINTS;
+        const bool rises = std::any_of(y, y + POINTS, [](double value) { return value > 0; });
+        const bool falls = std::any_of(y, y + POINTS, [](double value) { return value < 0; });
+        if (rises && falls)
+          for (int near = std::max(cell - 1, 0); near <= std::min(cell + 1, CELLS - 1); ++near)
+            is_near_root[k][near] = true;
+      }
+  }
+
+  Piece fit(float low, float high, int cell, const Sampled& sampled) const {
+    Piece piece{low, high, std::vector<Polynomial>(exact.results)};
+    const bool is_single = rank(high) - rank(low) == 1;
+    const double nearest = std::min(std::abs(low), std::abs(high));
+    const bool is_at_0 = !is_single && nearest < TINY;
+    const bool is_near_0 = !is_single && nearest < NEAR * (double(high) - low);
+    const Sampled near_0 = is_near_0 ? sample_near_0(low, high) : Sampled();
+    for (int64_t k = 0; k < exact.results && piece.is_accurate; ++k) {
+      Polynomial& polynomial = piece.results[k];
+      const double* y = sampled.y.data() + k * POINTS;
+      const double* near = is_near_0 ? near_0.y.data() + k * POINTS : nullptr;
+      if (is_single || std::all_of(y, y + POINTS, [](double value) { return std::isnan(value); })) {
+        polynomial.centre = low;
+        polynomial.coefficients[0] = float(y[0]);
+      } else if (is_at_0) {
+        fit_at_0(polynomial, sampled.x.data(), y, near_0.x.data(), near);
+      } else {
+        fit_around_centre(polynomial, sampled.x.data(), y);
+      }
+      if (is_near_0) {
+        const bool has_root = is_at_0 && polynomial.coefficients[0] == 0;
+        const double size = std::max(size_of(k, cell, y), has_root ? TRUSTED : 0);
+        piece.is_accurate = is_within(polynomial, near_0.x.data() + 3, near + 3, OCTAVES, size);
+      }
+      const int checks = is_single ? 1 : POINTS - first_check();
+      piece.is_accurate = piece.is_accurate &&
+          is_within(
+              polynomial, sampled.x.data() + first_check(), y + first_check(), checks,
+              size_of(k, cell, y));
+    }
+    return piece;
+  }
+
+  // The largest value of a piece near a root, where errors are relative to it; else 0.
+  double size_of(int64_t result, int cell, const double* y) const {
+    double largest = 0;
+    if (is_near_root[result][cell])
+      for (int i = first_check(); i < POINTS; ++i) largest = std::max(largest, std::abs(y[i]));
+    return largest;
+  }
+
+  void fit_around_centre(Polynomial& polynomial, const double* x, const double* y) const {
+    const double first = std::abs(y[0]), last = std::abs(y[2 * CANDIDATES]);
+    const bool is_steep = std::max(first, last) > STEEP * std::min(first, last);
+    const int from = !is_steep ? CANDIDATES : first < last ? 0 : 2 * CANDIDATES;
+    int best = from;
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = from; i < from + CANDIDATES; ++i) {
+      const double off = std::abs(y[i] - float(y[i])) / unit(std::abs(y[i]));
+      if (off < least) {
+        best = i;
+        least = off;
+      }
+    }
+    interpolate_around(polynomial, x[best], y[best], x, y);
+  }
+
+  // c0 + c1*r + ... through the nodes, c0 being near the value at the centre.
+  void interpolate_around(
+      Polynomial& polynomial, double centre, double value, const double* x, const double* y) const {
+    polynomial.centre = float(centre);
+    polynomial.coefficients[0] = value == 0 ? -0.0f : float(value);  // -0 + a zero is that zero
+    const int first = 3 * CANDIDATES;
+    double r[HIGHEST], rest[HIGHEST];
+    for (int i = 0; i < shape.degree; ++i) {
+      r[i] = x[first + i] - polynomial.centre;
+      rest[i] = (y[first + i] - polynomial.coefficients[0]) / r[i];
+    }
+    interpolate(shape.degree, r, rest);
+    for (int i = 0; i < shape.degree; ++i) polynomial.coefficients[i + 1] = float(rest[i]);
+  }
+
+  void fit_at_0(
+      Polynomial& polynomial, const double* x, const double* y, const double* near_x,
+      const double* near_y) const {
+    double largest = 0;
+    for (int i = first_check(); i < POINTS; ++i) largest = std::max(largest, std::abs(y[i]));
+    if (!(std::abs(near_y[0]) <= 0x1p-30 * largest))
+      return interpolate_around(polynomial, 0, near_y[0], x, y);
+    const double ratio = near_y[2] / near_y[1];
+    const double order = ratio > 1 ? std::round(std::log2(ratio)) : 1;
+    fit_root(
+        polynomial, std::min(std::max(int(order), 1), HIGHEST_ORDER), near_x + 3 + OCTAVES,
+        near_y + 3 + OCTAVES);
+  }
+
+  // With the least squares of relative errors. The lowest coefficient is rounded, and the others
+  // make up for that.
+  void fit_root(Polynomial& polynomial, int order, const double* x, const double* y) const {
+    polynomial = {order};
+    polynomial.coefficients[0] = -0.0f;
+    const double width = x[FITTED - 1];
+    double lowest = 0;
+    for (int from : {order, order + 1}) {
+      std::vector<std::array<double, FITTED>> columns(shape.degree + 1 - from);
+      std::array<double, FITTED> target;
+      for (int i = 0; i < FITTED; ++i) {
+        if (y[i] == 0) return;
+        target[i] = 1 - lowest * std::pow(x[i], order) / y[i];
+        double power = std::pow(x[i] / width, from) / y[i];
+        for (auto& column : columns) {
+          column[i] = power;
+          power *= x[i] / width;
+        }
+      }
+      const auto found = least_squares(columns, target);
+      for (size_t k = 0; k < found.size(); ++k)
+        polynomial.coefficients[from + k] = float(found[k] / std::pow(width, from + k));
+      lowest = polynomial.coefficients[order];
+    }
+  }
+
+  float value(const Polynomial& polynomial, float x) const {
+    const float r = x - polynomial.centre;
+    float found = polynomial.coefficients[shape.degree];
+    for (int i = shape.degree - 1; i >= 0; --i)
+      found = std::fma(found, r, polynomial.coefficients[i]);
+    return found;
+  }
+
+  bool is_within(
+      const Polynomial& polynomial, const double* x, const double* exact, int count,
+      double size) const {
+    for (int i = 0; i < count; ++i)
+      if (!is_within(
+              value(polynomial, float(x[i])), exact[i], size, SHARE_AT_FIRST, polynomial.order))
+        return false;
+    return true;
+  }
+
+  bool is_within(float value, double exact, double size, double share, int order) const {
+    if (value == float(exact) || (std::isnan(value) && std::isnan(exact))) return true;
+    size = std::max(size, std::abs(exact));
+    return std::abs(value - exact) <= (share * tolerance + 0.5 * (order - 1)) * unit(size);
+  }
+
+  // A cell in two, cut where accurate polynomials from its lower end do, or near that end.
+  Cell cut(int k) const {
+    const float low = low_of(k), high = low_of(k + 1);
+    auto fitted = [&](float from, float to) { return fit(from, to, k, sample(from, to)); };
+    float at = low + PARTS[1] * shape.width;
+    if (Piece first = fitted(low, at); first.is_accurate) {
+      int32_t accurate = rank(at), inaccurate = rank(high);
+      while (inaccurate - accurate > 1) {
+        const int32_t middle = accurate + (inaccurate - accurate) / 2;
+        Piece next = fitted(low, of_rank(middle));
+        (next.is_accurate ? accurate : inaccurate) = middle;
+        if (next.is_accurate) first = std::move(next);
+      }
+      return {{first, fitted(first.high, high)}};
+    }
+    for (double part : PARTS) {
+      at = std::max(float(low + part * shape.width), of_rank(rank(low) + 1));
+      if (Piece second = fitted(at, high); second.is_accurate)
+        return {{part ? Piece{low, at, {}, false} : fitted(low, at), second}};
+    }
+    return {{Piece{low, high, {}, false}}};
+  }
+
+  std::shared_ptr<Piecewise> assembled(std::vector<Cell>& cells, const std::vector<int>& order) {
+    auto pieces = std::make_shared<Piecewise>();
+    pieces->per_unit = 1 / shape.width;
+    pieces->limit = CELLS / 2 * shape.width;
+    pieces->degree = shape.degree;
+    pieces->absent = ~0u;
+    pieces->results.resize(exact.results);
+    pieces->has_breaks = std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
+      return cell.pieces.size() > 1;
+    });
+    int next = 0;
+    for (int k : order) {
+      Cell& cell = cells[k];
+      const int number = (k + CELLS / 2) % CELLS, count = cell.pieces.size();
+      int first = pieces->has_breaks ? next : number;
+      if (pieces->has_breaks && (!cell.share() || next + count >= CELLS)) {
+        for (Piece& piece : cell.pieces) piece.is_accurate = false;
+        first = CELLS - 1;  // is absent
+      } else {
+        next += count;
+        for (int i = 0; i < count; ++i) enter(*pieces, first + i, cell.pieces[i]);
+      }
+      pieces->first[number] = first;
+      pieces->breaks[number] = count > 1 && first < CELLS - 1
+          ? cell.pieces[1].low
+          : std::numeric_limits<float>::infinity();
+    }
+    return pieces;
+  }
+
+  void enter(Piecewise& pieces, int number, const Piece& piece) const {
+    if (!piece.is_accurate) return;
+    pieces.absent &= ~(1u << number);
+    for (int64_t k = 0; k < exact.results; ++k) {
+      pieces.results[k].centres[number] = piece.results[k].centre;
+      for (int i = 0; i <= shape.degree; ++i)
+        pieces.results[k].coefficients[shape.degree - i][number] =
+            piece.results[k].coefficients[i];
+    }
+  }
+
+  // Take back what is not accurate at many more numbers, computed as it will be.
+  void check(Piecewise& pieces, std::vector<Cell>& cells, int checks) const {
+    std::vector<uint32_t> refused(CELLS);
+    each_cell([&](int k) {
+      const int number = pieces.first[(k + CELLS / 2) % CELLS];
+      for (size_t i = 0; i < cells[k].pieces.size(); ++i) {
+        Piece& piece = cells[k].pieces[i];
+        if (piece.is_accurate && !holds(pieces, piece, k, checks)) {
+          piece.is_accurate = false;
+          refused[k] |= 1u << (number + i);
+        }
+      }
+    });
+    for (uint32_t bits : refused) pieces.absent |= bits;
+  }
+
+  bool holds(const Piecewise& pieces, const Piece& piece, int cell, int checks) const {
+    alignas(64) float x[CHECKS], y[CHECKS];
+    double wide[CHECKS];
+    const double width = double(piece.high) - piece.low;
+    for (int i = 0; i < checks; ++i) {
+      x[i] = std::min(float(piece.low + width * i / (checks - 1)), of_rank(rank(piece.high) - 1));
+      wide[i] = x[i];
+    }
+    const auto found = exact(wide, checks);
+    for (int64_t k = 0; k < exact.results; ++k) {
+      const double* right = found.data() + k * checks;
+      evaluate(pieces, k, nullptr, x, y, checks, false, nullptr);
+      double size = 0;
+      if (is_near_root[k][cell])
+        for (int i = 0; i < checks; ++i) size = std::max(size, std::abs(right[i]));
+      for (int i = 0; i < checks; ++i)
+        if (!is_within(y[i], right[i], size, SHARE, piece.results[k].order)) return false;
+    }
+    return true;
+  }
+};
+
+// About how many instructions an element of a logistic distribution takes.
+double cost_of(const Piecewise& pieces, double cost_of_code) {
+  const double apiece = 10 + 2 * (pieces.degree + 1) + 5 * pieces.has_breaks;
+  return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
+}
+
+// Instructions an element of a routine's code; 0 where polynomials do not take its place.
+double cost_of_code(const Kernel& kernel, Routine routine) {
+  Fits& fits = kernel.fits[routine];
+  if (fits.cost < 0) fits.cost = coster ? coster(kernel.id, routine) : 0;
+  TORCH_CHECK(fits.cost >= 0, "the code of an activation could not be measured");
+  return fits.cost * (kernel.single[routine] ? 1 : WIDE);
+}
+
+// The polynomials of a routine at some parameters; null where they are not worth it. Their shape is
+// that which suits parameters near the initial ones best, or the next where that sets much aside.
+std::shared_ptr<const Piecewise> fitted(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
+  constexpr int shapes = std::size(SHAPES);
+  const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
+  const double cost = cost_of_code(kernel, routine);
+  // The cheapest polynomials of some shapes, by their number.
+  auto cheapest = [&](int first, int last, const std::vector<float>& parameters, double caution) {
+    const Exact exact(kernel, routine, parameters);
+    std::pair<int, std::shared_ptr<const Piecewise>> found(first, nullptr);
+    for (int shape = first; shape < last; ++shape) {
+      const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
+      const double expected = cost_of(*pieces, cost);
+      if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
+      if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
+    }
+    return found;
+  };
+  Fits& fits = kernel.fits[routine];
+  if (fits.shape < 0) {
+    std::vector<float> others(kernel.initial);  // 1 may be special, as in beta*a + (1 - beta)*b
+    for (float& parameter : others) parameter *= OTHER;
+    const auto [shape, pieces] = cheapest(0, shapes, others, others.empty() ? 1 : CAUTION);
+    fits.shape = shape;
+    fits.share = pieces->share;
+  }
+  const int next = std::min(fits.shape + 1, shapes - 1);
+  auto pieces = cheapest(fits.shape, fits.shape + 1, parameters, 1).second;
+  if (pieces->share < fits.share - MUCH) pieces = cheapest(next, next + 1, parameters, 1).second;
+  return cost_of(*pieces, cost) < WORTHWHILE * cost ? pieces : nullptr;
+}
+
+// The same for a call; null where it has too few elements, too.
+std::shared_ptr<const Piecewise> polynomials(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters,
+    int64_t elements) {
+  if (!HAS_PIECES || kernel.inputs != 1 || routine == DOUBLE_BACKWARD ||
+      elements < (parameters.empty() ? MANY : MANY_MORE))
+    return nullptr;
+  for (float parameter : parameters)
+    if (!(std::abs(parameter) <= LARGEST_PARAMETER)) return nullptr;
+  Fits& fits = kernel.fits[routine];
+  std::lock_guard<std::mutex> guard(fits.lock);
+  if (cost_of_code(kernel, routine) == 0) return nullptr;
+  if (!fits.are_known || fits.parameters != parameters) {
+    fits.pieces = fitted(kernel, routine, parameters);
+    fits.parameters = parameters;
+    fits.are_known = true;
+  }
+  return fits.pieces;
+}
+
+}  // namespace
