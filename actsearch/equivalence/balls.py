@@ -96,9 +96,14 @@ class Program:
 
     Args:
         expressions: whose common parts are computed once.
+
+    Attributes:
+        beyond: whether the last call met an exponential that no precision brings into the range
+            of balls.
     """
 
     def __init__(self, *expressions: Expression) -> None:
+        self.beyond = False
         nodes = list(dict.fromkeys(part for e in expressions for part in e.postorder()))
         self._leaves = [node for node in nodes if not isinstance(node, Apply)]
         applied = [node for node in nodes if isinstance(node, Apply)]
@@ -112,11 +117,25 @@ class Program:
     def __call__(self, values: Mapping[str, Fraction]) -> list[Ball]:
         """The enclosures of the expressions at exact values, inside `precision(bits)`."""
         found = [_node_value(leaf, values, {}) for leaf in self._leaves]
+        self.beyond = False
         for name, places in self._steps:
             operands = [found[place] for place in places]
             value = _exactly(name, operands) if name in _RATIONAL else None
-            found.append(apply_ball(name, *map(_as_ball, operands)) if value is None else value)
+            if value is None:
+                value = apply_ball(name, *map(_as_ball, operands))
+                if value is UNDECIDED and name in _STEEP and _is_beyond(operands[0]):
+                    self.beyond = True
+            found.append(value)
         return [_as_ball(found[place]) for place in self._results]
+
+
+_STEEP = frozenset({"exp", "expm1", "sinh", "cosh"})
+_BEYOND = arb(2) ** (1 << 16)
+"""With b bits the library has exp t for |t| < 4^b about; here b is below 2^15."""
+
+
+def _is_beyond(value: Any) -> bool:
+    return isinstance(value, arb) and bool(value.abs_lower() > _BEYOND)
 
 
 def _as_ball(value: Any) -> Ball:

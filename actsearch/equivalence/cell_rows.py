@@ -58,14 +58,19 @@ class CellRows:
         self._applied = applied
         self._local: dict[tuple[object, ...], int] = {}
         self._known: Memo[tuple[Place, int], Numbers] = Memo(_MEMO_SIZE)
+        self._rows: Memo[int, Numbers] = Memo(_MEMO_SIZE)
 
     def equal(self, first: int, second: int) -> bool:
         """Whether two rows have the same values on each cell, wherever both are defined."""
         return bool(np.all(self._of_row(first) == self._of_row(second)))
 
     def _of_row(self, row: int) -> Numbers:
-        shape, children = self._found.term(row)
-        return self._made(self._found.shapes[shape], children)
+        known = self._rows.get(row)
+        if known is None:
+            self._rows.make_room()
+            shape, children = self._found.term(row)
+            known = self._rows[row] = self._made(self._found.shapes[shape], children)
+        return known
 
     def _of_class(self, place: Place, number: int) -> Numbers:
         known = self._known.get((place, number))
@@ -99,9 +104,7 @@ class CellRows:
             parts.append(chosen)
         parts = list(np.broadcast_arrays(*parts))
         plain = [self._function(p, c) for p, c in zip(shape.places, children, strict=True)]
-        columns, inverse = np.unique(
-            np.stack([part.reshape(-1) for part in parts]), axis=1, return_inverse=True
-        )
+        columns, inverse = _distinct(np.stack([part.reshape(-1) for part in parts]))
         numbers = []
         for column in columns.T.tolist():
             which = column.pop() if chosen is not None else _NEITHER
@@ -111,7 +114,7 @@ class CellRows:
                 numbers.append(whole)
             else:
                 numbers.append(self._number(template, column))
-        return np.array(numbers)[inverse.reshape(-1)].reshape(parts[0].shape)
+        return np.array(numbers)[inverse].reshape(parts[0].shape)
 
     def _chosen(
         self, template: Expression, places: Sequence[Place], children: Sequence[int]
@@ -134,3 +137,13 @@ class CellRows:
             known = -1 - len(self._local) if known is None else known
             self._local[template, *operands] = known
         return known
+
+
+def _distinct(columns: Numbers) -> tuple[Numbers, Numbers]:
+    """The distinct columns of a table of moderate whole numbers, and which of them each one is."""
+    packed = np.zeros(columns.shape[1], dtype=np.int64)
+    for row in columns:
+        low, high = int(row.min()), int(row.max())
+        packed = packed * (high - low + 1) + (row - low)
+    _, places, inverse = np.unique(packed, return_index=True, return_inverse=True)
+    return columns[:, places], inverse

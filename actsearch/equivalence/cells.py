@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ _FEW = slice(3, -1, 8)
 """Cells of |x| that are looked at first: functions that cross differ on one of them, as a rule."""
 
 Numbers = NDArray[Any]
-_UNKNOWN: Interval = (ALL[0][None], ALL[1][None])
+UNKNOWN: Interval = (ALL[0][None], ALL[1][None])
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Bounds:
     degree: Interval
 
     @property
-    def all(self) -> tuple[Interval, Interval, Interval]:
-        """Value, slope and degree."""
+    def all(self) -> tuple[Interval, ...]:
+        """All that is bounded, in the order of the fields."""
         return self.value, self.slope, self.degree
 
-    def rows(self, chosen: Numbers) -> Bounds:
+    def rows(self, chosen: Numbers) -> Self:
         """Some of the rows."""
-        return Bounds(*((low[chosen], high[chosen]) for low, high in self.all))
+        return type(self)(*((low[chosen], high[chosen]) for low, high in self.all))
 
 
 class Cells:
@@ -115,16 +115,16 @@ class Cells:
             for start in range(0, len(places), _CHUNK):
                 own = places[start : start + _CHUNK]
                 seconds = self.bounds(big, [chosen[place] for place in own])
-                mirrored = _neg(seconds)
+                others = mirrored(seconds)
                 for number, first in enumerate(firsts):
-                    above, below = _at_least(first, seconds), _at_least(_neg(first), mirrored)
+                    above, below = _at_least(first, seconds), _at_least(mirrored(first), others)
                     found[number, own] = LARGER * above + SMALLER * below
         return found
 
     @np.errstate(all="ignore")
     def order(self, first: Bounds, second: Bounds) -> NDArray[np.int8]:
         """How two functions compare on each cell, as bits, of shape (|x|, |β|)."""
-        above, below = _on_each(first, second), _on_each(_neg(first), _neg(second))
+        above, below = on_each(first, second), on_each(mirrored(first), mirrored(second))
         return np.asarray(LARGER * above[0] + SMALLER * below[0])
 
     def bounds(self, place: Place, chosen: Sequence[int]) -> Bounds:
@@ -132,7 +132,7 @@ class Cells:
         if len(chosen) > 1 and len(self._builder.table(place)) > _KEPT:
             return self._computed(place, chosen)
         parts = [([row], self._one(place, number)) for row, number in enumerate(chosen)]
-        return _joined(len(chosen), parts) if len(parts) > 1 else parts[0][1]
+        return joined(len(chosen), parts) if len(parts) > 1 else parts[0][1]
 
     def _one(self, place: Place, number: int) -> Bounds:
         known = self._known.get((place, number))
@@ -156,14 +156,21 @@ class Cells:
                 distinct, places = np.unique(needed, return_inverse=True)
                 inner = self.bounds(below, distinct.tolist())
                 memo[placeholder(child)] = inner.rows(places)
-            parts.append((own, _evaluated(self._builder.template(shape.production), memo)))
-        return _joined(len(terms), parts)
+            parts.append((own, self._evaluated(self._builder.template(shape.production), memo)))
+        return joined(len(terms), parts)
+
+    def _evaluated(self, template: Expression, memo: dict[Expression, Bounds]) -> Bounds:
+        for node in template.postorder():
+            if node not in memo:
+                memo[node] = node_bounds(node, memo)
+        return memo[template]
 
 
-def _joined(count: int, parts: Sequence[tuple[list[int], Bounds]]) -> Bounds:
+def joined(count: int, parts: Sequence[tuple[list[int], Bounds]]) -> Bounds:
     """The bounds of all rows, from those of some rows each."""
     intervals = []
-    for number in range(3):
+    kind = type(parts[0][1])
+    for number in range(len(parts[0][1].all)):
         ends = []
         for side in range(2):
             arrays = [(own, bounds.all[number][side]) for own, bounds in parts]
@@ -173,7 +180,7 @@ def _joined(count: int, parts: Sequence[tuple[list[int], Bounds]]) -> Bounds:
                 joined[own] = array
             ends.append(joined)
         intervals.append((ends[0], ends[1]))
-    return Bounds(*intervals)
+    return kind(*intervals)
 
 
 def _at_least(a: Bounds, b: Bounds) -> NDArray[np.bool_]:
@@ -181,11 +188,11 @@ def _at_least(a: Bounds, b: Bounds) -> NDArray[np.bool_]:
     found = np.asarray(_surely(a, b, _FEW).all(axis=(1, 2)))
     alive = np.flatnonzero(found)
     if len(alive):
-        found[alive] = _on_each(a, b.rows(alive)).all(axis=(1, 2))
+        found[alive] = on_each(a, b.rows(alive)).all(axis=(1, 2))
     return found
 
 
-def _on_each(a: Bounds, b: Bounds) -> NDArray[np.bool_]:
+def on_each(a: Bounds, b: Bounds) -> NDArray[np.bool_]:
     """For each row of b, and on each cell, whether a ≥ b."""
     surely = _surely(a, b, slice(None))
     first, second = _ends(a.value), _ends(b.value)
@@ -209,14 +216,7 @@ def _at(end: Floats, cells: slice) -> Floats:
     return end[:, cells] if end.shape[1] > 1 else end
 
 
-def _evaluated(template: Expression, memo: dict[Expression, Bounds]) -> Bounds:
-    for node in template.postorder():
-        if node not in memo:
-            memo[node] = _node(node, memo)
-    return memo[template]
-
-
-def _node(node: Expression, memo: Mapping[Expression, Bounds]) -> Bounds:
+def node_bounds(node: Expression, memo: Mapping[Expression, Bounds]) -> Bounds:
     if not isinstance(node, Apply):
         low, high = enclosed(node)
         return _plain((low[None], high[None]))
@@ -232,7 +232,7 @@ def _node(node: Expression, memo: Mapping[Expression, Bounds]) -> Bounds:
         return _UNARY[name](operands[0])
     elif name in FUNCTIONS:
         return _applied(name, operands[0])
-    return _plain(_UNKNOWN)
+    return _plain(UNKNOWN)
 
 
 def _inverse_x() -> Interval:
@@ -240,7 +240,7 @@ def _inverse_x() -> Interval:
     return low[None], high[None]
 
 
-def _plain(value: Interval, slope: Interval = _UNKNOWN, degree: Interval = _UNKNOWN) -> Bounds:
+def _plain(value: Interval, slope: Interval = UNKNOWN, degree: Interval = UNKNOWN) -> Bounds:
     """Bounds that are as good as any one of them makes the others."""
     degree = meet(degree, _degree_of(_ends(value)))
     return Bounds(value, meet(slope, times(value, _inverse_x())), degree)
@@ -250,9 +250,9 @@ def _plain(value: Interval, slope: Interval = _UNKNOWN, degree: Interval = _UNKN
 
 
 _OF_X = np.array([[[-1.0], [1.0]]])
-_LOG = np.log([[[1e16], [1e8]]])
+LOG_T = np.log([[[1e16], [1e8]]])
 """The least log t."""
-_TWICE = math.log(2) / _LOG * (1 + 1e-9)
+_TWICE = math.log(2) / LOG_T * (1 + 1e-9)
 """The degree of 2 at the least t."""
 _LEAST = 0.06  # t^p / log t rises for p ≥ 1/log t
 
@@ -266,8 +266,8 @@ def _ends(interval: Interval) -> Interval:
 def _degree_of(value: Interval) -> Interval:
     """Of a function with these bounds."""
     least, most = FUNCTIONS["abs"](*value)
-    high = np.where(most > 1, np.log(most) / _LOG, np.where(most > 0, 0.0, -np.inf))
-    low = np.where(least < 1, np.log(least) / _LOG, 0.0)
+    high = np.where(most > 1, np.log(most) / LOG_T, np.where(most > 0, 0.0, -np.inf))
+    low = np.where(least < 1, np.log(least) / LOG_T, 0.0)
     return _padded(low, high)
 
 
@@ -278,13 +278,13 @@ def _padded(low: Floats, high: Floats) -> Interval:
 
 def _exponential(degree: Interval) -> Floats:
     """A lower bound of the degree of exp |u|: t^p / log t, where |u| ≥ t^p."""
-    grown = np.exp(np.minimum(degree[0] * _LOG, 600.0)) / _LOG * (1 - 1e-9)
+    grown = np.exp(np.minimum(degree[0] * LOG_T, 600.0)) / LOG_T * (1 - 1e-9)
     return np.where(degree[0] >= _LEAST, grown, 0.0)
 
 
 def _logarithmic(size: Floats) -> Floats:
     """An upper bound of the degree of P·log t: it falls where P·log t ≥ e."""
-    return (np.log(np.maximum(size, 0.2)) + np.log(_LOG)) / _LOG + 1e-9
+    return (np.log(np.maximum(size, 0.2)) + np.log(LOG_T)) / LOG_T + 1e-9
 
 
 def _degree_of_sum(a: Bounds, b: Bounds) -> Interval:
@@ -331,10 +331,10 @@ def _add(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _sub(a: Bounds, b: Bounds) -> Bounds:
-    return _add(a, _neg(b))
+    return _add(a, mirrored(b))
 
 
-def _neg(a: Bounds) -> Bounds:
+def mirrored(a: Bounds) -> Bounds:
     return Bounds(_negative(a.value), _negative(a.slope), a.degree)
 
 
@@ -347,7 +347,8 @@ def _mul(a: Bounds, b: Bounds) -> Bounds:
 def _div(a: Bounds, b: Bounds) -> Bounds:
     below = power(b.value, -1)
     degree = _padded(a.degree[0] - b.degree[1], a.degree[1] - b.degree[0])
-    return _plain(_times(a.value, below), _times(a.slope, below), degree)
+    value = meet(_times(a.value, below), _times(a.slope, power(b.slope, -1)))
+    return _plain(value, _times(a.slope, below), degree)
 
 
 def _max(a: Bounds, b: Bounds) -> Bounds:
@@ -360,16 +361,16 @@ def _larger(a: Interval, b: Interval) -> Interval:
 
 
 def _min(a: Bounds, b: Bounds) -> Bounds:
-    return _neg(_max(_neg(a), _neg(b)))
+    return mirrored(_max(mirrored(a), mirrored(b)))
 
 
-def _abs(a: Bounds) -> Bounds:
+def absolute(a: Bounds) -> Bounds:
     return Bounds(FUNCTIONS["abs"](*a.value), FUNCTIONS["abs"](*a.slope), a.degree)
 
 
 def _raised(a: Bounds, k: int) -> Bounds:
-    slope = _times(a.slope, power(a.value, k - 1)) if k > 1 else _UNKNOWN
-    degree = _padded(a.degree[0] * k, a.degree[1] * k) if k > 0 else _UNKNOWN
+    slope = _times(a.slope, power(a.value, k - 1)) if k > 1 else UNKNOWN
+    degree = _padded(a.degree[0] * k, a.degree[1] * k) if k > 0 else UNKNOWN
     return _plain(power(a.value, k), slope, degree)
 
 
@@ -382,19 +383,19 @@ def _sqrt(a: Bounds) -> Bounds:
 
 def _log(a: Bounds) -> Bounds:
     """log f ≤ 2√f, and |log f| ≤ P·log t where |f| lies between t^−P and t^P."""
-    slope = _UNKNOWN[0], np.nextafter(2 * _sqrt(a).slope[1], np.inf)
+    slope = UNKNOWN[0], np.nextafter(2 * _sqrt(a).slope[1], np.inf)
     size = np.maximum(np.abs(a.degree[0]), np.abs(a.degree[1]))
-    degree = np.where(a.degree[0] * _LOG >= 1, 0.0, -np.inf), _logarithmic(size)
+    degree = np.where(a.degree[0] * LOG_T >= 1, 0.0, -np.inf), _logarithmic(size)
     return _plain(FUNCTIONS["log"](*a.value), slope, degree)
 
 
 def _exp(a: Bounds) -> Bounds:
     """exp t > t."""
-    slope = a.slope[0], _UNKNOWN[1]
-    return _plain(FUNCTIONS["exp"](*a.value), slope, _degree_of_exponential(a))
+    slope = a.slope[0], UNKNOWN[1]
+    return _plain(FUNCTIONS["exp"](*a.value), slope, degree_of_exponential(a))
 
 
-def _degree_of_exponential(a: Bounds) -> Interval:
+def degree_of_exponential(a: Bounds) -> Interval:
     low, high = _ends(a.value)
     grown = _exponential(a.degree)
     return np.where(low >= 0, grown, -np.inf), np.where(high <= 0, -grown, np.inf)
@@ -402,8 +403,8 @@ def _degree_of_exponential(a: Bounds) -> Interval:
 
 def _cosh(a: Bounds) -> Bounds:
     """cosh t > |t|."""
-    slope = FUNCTIONS["abs"](*a.slope)[0], _UNKNOWN[1]
-    degree = _exponential(a.degree) - _TWICE, _UNKNOWN[1]
+    slope = FUNCTIONS["abs"](*a.slope)[0], UNKNOWN[1]
+    degree = _exponential(a.degree) - _TWICE, UNKNOWN[1]
     return _plain(_in_range("cosh", a), slope, degree)
 
 
@@ -412,22 +413,25 @@ def _sinh(a: Bounds) -> Bounds:
     low = np.maximum(a.degree[0], _exponential(a.degree) - 2 * _TWICE)
     low = np.where(a.degree[0] >= _LEAST, low, a.degree[0])
     found = _applied("sinh", a)
-    return _plain(found.value, found.slope, (low, _UNKNOWN[1]))
+    return _plain(found.value, found.slope, (low, UNKNOWN[1]))
 
 
 def _softplus(a: Bounds) -> Bounds:
     """log(1 + exp t), which rises, lies between t and max(t, 0) + log 2, and below exp t."""
-    value = widened(*(np.where(t > 700, t, np.logaddexp(0.0, t)) for t in a.value))
+    least_value, most_value = widened(
+        *(np.where(t > 700, t, np.logaddexp(0.0, t)) for t in a.value)
+    )
+    value = least_value, np.maximum(most_value, 1e-300)  # what underflows is positive
     low, high = _ends(a.value)
     least = np.where(low >= 0, a.degree[0], -np.inf)
     most = np.where(high <= 0, -_exponential(a.degree), np.maximum(a.degree[1], 0.0) + _TWICE)
-    return _plain(value, (a.slope[0], _UNKNOWN[1]), (least, most))
+    return _plain(value, (a.slope[0], UNKNOWN[1]), (least, most))
 
 
 def _sigmoid(a: Bounds) -> Bounds:
     """sigmoid t < exp t."""
-    degree = _UNKNOWN[0], _degree_of_exponential(a)[1]
-    return _plain(_in_range("sigmoid", a), _UNKNOWN, degree)
+    degree = UNKNOWN[0], degree_of_exponential(a)[1]
+    return _plain(_in_range("sigmoid", a), UNKNOWN, degree)
 
 
 def _relu(a: Bounds) -> Bounds:
@@ -439,7 +443,7 @@ def _asinh(a: Bounds) -> Bounds:
     """|asinh t| ≤ log(3|t|) for |t| ≥ 1."""
     found = _bent("asinh", a)
     most = _logarithmic(np.maximum(a.degree[1], 0.0) + 2 * _TWICE)
-    return _plain(found.value, found.slope, meet(found.degree, (_UNKNOWN[0], most)))
+    return _plain(found.value, found.slope, meet(found.degree, (UNKNOWN[0], most)))
 
 
 def _bent(name: str, a: Bounds) -> Bounds:
@@ -454,7 +458,7 @@ def _bent(name: str, a: Bounds) -> Bounds:
 def _applied(name: str, a: Bounds) -> Bounds:
     """A function of `intervals`; f(t)/|x| is (t/|x|)·R(t) where f(t) = t·R(t)."""
     at_zero, degree, quotient = QUOTIENTS.get(name, (None, 0, None))
-    slope = _UNKNOWN
+    slope = UNKNOWN
     if at_zero == 0 and degree == 1 and quotient is not None:
         slope = _times(a.slope, quotient(*a.value))
     return _plain(_in_range(name, a), slope)
@@ -465,8 +469,8 @@ def _in_range(name: str, a: Bounds) -> Interval:
 
 
 _UNARY: Mapping[str, Callable[[Bounds], Bounds]] = {
-    "neg": _neg,
-    "abs": _abs,
+    "neg": mirrored,
+    "abs": absolute,
     "relu": _relu,
     "sqrt": _sqrt,
     "log": _log,

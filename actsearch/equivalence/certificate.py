@@ -444,6 +444,8 @@ class Pair:
                     return left, right
                 if decided and (_disjoint(left, right) or agree(left, right, self.digits)):
                     return left, right
+            if not decided and self._program.beyond:
+                return UNDECIDED, UNDECIDED
             bits *= 2
             if bits > max(_MAX_BITS, 8 * self.digits):
                 return UNDECIDED, UNDECIDED

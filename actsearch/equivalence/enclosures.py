@@ -48,7 +48,8 @@ LEAVES: frozenset[Parameter] = frozenset({SIZE_OF_X, SIZE_OF_BETA})
 _X_EDGES = np.concatenate(
     [
         [0.0],
-        10.0 ** np.arange(-16, -1.0),
+        10.0 ** np.arange(-16, -8.0),
+        10.0 ** np.arange(-8, -1.4, 0.25),
         np.arange(0.05, 1.0, 0.05),
         np.arange(1.0, 4.0, 0.125),
         np.arange(4.0, 8.0, 0.5),

@@ -50,11 +50,13 @@ class Link:
         first: row that the class is compared with.
         row: the other one.
         lemmas: which together settle it.
+        equal: rows that are proved equal to the other one, each with the number of the rule.
     """
 
     first: int
     row: int
     lemmas: tuple[Lemma, ...]
+    equal: tuple[tuple[int, int], ...]
 
 
 def open_links(
@@ -74,6 +76,12 @@ def open_links(
     begin = np.repeat(starts[:-1], np.diff(starts))
     left = np.flatnonzero((whole != 0) & (whole == np.arange(len(whole)) - begin))
     group_of = np.searchsorted(starts, left, side="right") - 1
+    rules = np.maximum.reduce([own.rules for own in labels])
+    equal: dict[int, list[tuple[int, int]]] = {}
+    for at in np.flatnonzero((whole != 0) & (whole != np.arange(len(whole)) - begin)).tolist():
+        start = int(begin[at])
+        row = groups[int(np.searchsorted(starts, at, side="right")) - 1][at - start]
+        equal.setdefault(start + int(whole[at]), []).append((row, int(rules[at])))
     for place, number in zip(left.tolist(), group_of.tolist(), strict=True):
         start = int(starts[number])
         group = groups[number]
@@ -85,7 +93,8 @@ def open_links(
                 (first, a), (second, b) = digests
                 own_quadrant = quadrant if found.varies(a) or found.varies(b) else quadrant & ~1
                 needed[own_quadrant, first, second] = a, b
-        yield Link(group[0], group[place - start], tuple(needed)), needed
+        same = tuple(equal.get(place, ()))
+        yield Link(group[0], group[place - start], tuple(needed), same), needed
 
 
 def settled(found: Partition, quadrant: int, pairs: Sequence[tuple[int, int]]) -> list[str]:

@@ -10,7 +10,10 @@ none was found.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from functools import cache
 
@@ -51,9 +54,21 @@ from actsearch.grammar.language import parse_template
 _MAX_SPLITS = 4
 _MAX_TERMS = 12
 _MEMO_SIZE = 60_000
-_signs: Memo[frozenset[tuple[Monomial, Fraction]], tuple[bool, bool]] = Memo(_MEMO_SIZE)
+_HASTY = 5  # forms in turn that decide no cell more, after which who is in a hurry gives up
+_patience: ContextVar[int] = ContextVar("patience", default=1_000)
+_signs: Memo[tuple[int, frozenset[tuple[Monomial, Fraction]]], tuple[bool, bool]] = Memo(_MEMO_SIZE)
 _positive: Memo[frozenset[tuple[Monomial, Fraction]], bool] = Memo(_MEMO_SIZE)
 _within: Memo[Expression, bool] = Memo(_MEMO_SIZE)
+
+
+@contextmanager
+def hasty() -> Iterator[None]:
+    """Inside, proofs are looked for that cost little: for who asks for thousands of them."""
+    before = _patience.set(_HASTY)
+    try:
+        yield
+    finally:
+        _patience.reset(before)
 
 
 class _Bound(Form):
@@ -82,7 +97,8 @@ def _inside(atom: Expression) -> bool:
 
 def sign(form: Form) -> tuple[bool, bool]:
     """Whether a form on a quadrant is proved to be ≥ 0, and to be ≤ 0, wherever it is defined."""
-    key = frozenset(form.terms.items())
+    patience = _patience.get()
+    key = patience, frozenset(form.terms.items())
     known = _signs.get(key)
     if known is None:
         _signs.make_room()
@@ -93,7 +109,7 @@ def sign(form: Form) -> tuple[bool, bool]:
             except TooLarge:
                 known = False, False
         _signs[key] = known
-        _signs[frozenset((m, -c) for m, c in form.terms.items())] = known[::-1]
+        _signs[patience, frozenset((m, -c) for m, c in form.terms.items())] = known[::-1]
     return known
 
 
@@ -201,6 +217,7 @@ def _divided_sign(
     inner = _inner(form)
     if inner is not None and any(found := sign(inner)):
         return found
+    patience, open_cells, in_vain = _patience.get(), math.inf, 0
     with np.errstate(all="ignore"):
         for other in _divided(form):
             lower, upper = enclosure(other, 1)
@@ -212,6 +229,11 @@ def _divided_sign(
             rising, falling = rising | (lower >= 0), falling | (upper <= 0)
             if rising.all() or falling.all():
                 return bool(rising.all()), bool(falling.all())
+            left = min((~rising).mean(), (~falling).mean())
+            in_vain = 0 if left < open_cells else in_vain + 1
+            open_cells = min(left, open_cells)
+            if in_vain >= patience:
+                return False, False
     return False, False
 
 

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actsearch.equivalence import samples
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.cell_rows import WHOLE, CellRows, chooses
-from actsearch.equivalence.cells import Cells
+from actsearch.equivalence.cells import LARGER, SMALLER, Cells
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence.joins import Joins, Known
 from actsearch.equivalence.normal_form import apply_form, form_of
+from actsearch.equivalence.orderings import hasty
 from actsearch.equivalence.patterns import Patterns
-from actsearch.equivalence.polynomial import Form, TooLarge, atom_form
+from actsearch.equivalence.polynomial import Form, TooLarge, atom_form, total
 from actsearch.equivalence.products import NOWHERE, nowhere
 from actsearch.equivalence.quadrants import key_of
+from actsearch.equivalence.sizes import SizedCells
 from actsearch.equivalence.term_tables import Place
 from actsearch.equivalence.terms import PARAMETER
 from actsearch.grammar.expression import Apply, Expression, Input
@@ -27,6 +31,7 @@ HARD = TooLarge, RecursionError
 """What is raised where a row has no form of moderate size."""
 _X = Input("x")
 _LARGEST_FORM = 60
+_CHUNK = 64
 
 Ints = NDArray[Any]
 
@@ -47,6 +52,9 @@ class QuadrantRows:
             PARAMETER: atom_form(SIZE_OF_BETA).scaled(Fraction(quadrant[1])),
         }
         self._cells = Cells(found.builder, quadrant)
+        self._sizes = SizedCells(found.builder, quadrant)
+        self._joins = Joins(self._cells)
+        self._looked_at: set[tuple[Place, int, int]] = set()
         self._on_cells = CellRows(
             found, self._cells, lambda *term: self._operand(*term)[0], self._code_of_applied
         )
@@ -92,7 +100,8 @@ class QuadrantRows:
         whole = self._whole(shape, children)
         if whole is not None:
             return nowhere(inner[whole].on(inner[1 - whole].domain))
-        return self._applied(self._templates[shape], inner)
+        with hasty():
+            return self._applied(self._templates[shape], inner)
 
     def equal_on_cells(self, first: int, second: int) -> bool:
         """Whether two rows are proved to have the same values on each cell (`cell_rows`)."""
@@ -114,27 +123,26 @@ class QuadrantRows:
         for where in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
             arm = found.arms[int(numbers[where[0]])]
             places = found.shapes[arm.shape].places
+            if self._compared(arm.shape):
+                codes[where] = [self._resolved(arm.shape, row) for row in rows[where].tolist()]
+                continue
             columns = []
             for place, other in zip(places, arm.others, strict=True):
                 own = chosen[where].tolist() if other is None else [other] * len(where)
                 columns.append([self._operand(place, number) for number in own])
             operands = [np.array([code for code, _ in column]) for column in columns]
             codes[where] = self._patterns.codes(arm.shape, operands)
-            if self._compared(arm.shape):
-                for at, row in zip(where.tolist(), rows[where].tolist(), strict=True):
-                    self._resolve(codes, at, arm.shape, row)
         return codes
 
-    def _resolve(self, codes: Ints, at: int, shape: int, row: int) -> None:
-        """Put in the operand's own code where a row is one of its operands."""
+    def _resolved(self, shape: int, row: int) -> int:
+        """The number of a maximum or minimum, which is that of its operand where it is one."""
         _, children = self._found.term(row)
-        whole = self._whole(shape, children)
-        if whole is None:
-            return
         places = self._found.shapes[shape].places
-        own, other = (self._operand(places[k], children[k]) for k in (whole, 1 - whole))
-        if other[1]:
-            codes[at] = -1 - own[0]
+        operands = [self._operand(*term) for term in zip(places, children, strict=True)]
+        whole = self._whole(shape, children)
+        if whole is not None and operands[1 - whole][1]:
+            return self._joins.code_of(operands[whole][0])
+        return self._joins.code(self._templates[shape], [code for code, _ in operands])
 
     def _compared(self, shape: int) -> bool:
         return chooses(self._templates[shape])
@@ -160,21 +168,48 @@ class QuadrantRows:
         """Find the orders that the rows' maxima and minima ask for, all at once."""
         found = self._found
         numbers, chosen = np.divmod(rows, len(found.big))
-        asked: dict[Place, list[Ints]] = {}
+        asked: dict[Place, dict[int, Ints]] = {}
         for number in np.unique(numbers):
-            shape = found.arms[int(number)].shape
-            if self._compared(shape):
-                places = found.shapes[shape].places
-                other = places[1 - places.index(found.big.place)]
-                asked.setdefault(other, []).append(chosen[numbers == number])
-        for place, parts in asked.items():
-            fresh = [
-                n
-                for n in np.unique(np.concatenate(parts)).tolist()
-                if (place, n) not in self._orders
-            ]
+            arm = found.arms[int(number)]
+            if self._compared(arm.shape):
+                places = found.shapes[arm.shape].places
+                at = 1 - places.index(found.big.place)
+                other = arm.others[at]
+                assert other is not None
+                own = asked.setdefault(places[at], {})
+                own[other] = np.union1d(own.get(other, []), chosen[numbers == number]).astype(int)
+        for place, pairs in asked.items():
+            distinct = np.unique(np.concatenate(list(pairs.values()))).tolist()
+            fresh = [n for n in distinct if (place, n) not in self._orders]
             orders = self._cells.orders(place, found.big.place, fresh)
             self._orders.update(((place, n), orders[:, at]) for at, n in enumerate(fresh))
+            for other, numbers in pairs.items():
+                self._compare_sizes(place, other, numbers.tolist())
+
+    def _compare_sizes(self, place: Place, other: int, chosen: Sequence[int]) -> None:
+        """Look closer at a class and those of the large table that samples show in one order."""
+        big = self._found.big.place
+        above: dict[int, bool] = {}
+        for number in chosen:
+            if self._orders[place, number][other] or (place, other, number) in self._looked_at:
+                continue
+            self._looked_at.add((place, other, number))
+            try:
+                sides = self.form_of_class(place, other), self.form_of_class(big, number)
+            except HARD:
+                continue
+            signs = samples.signs(total(zip(sides, (Fraction(1), Fraction(-1)), strict=True)))
+            if not all(signs):
+                above[number] = signs[0]
+        varies = self._found.builder.varies
+        for flat in (True, False):
+            own = [n for n in above if varies(big, n) != flat]
+            for start in range(0, len(own), _CHUNK):
+                part = own[start : start + _CHUNK]
+                ways = np.array([above[number] for number in part])
+                proved = self._sizes.ordered((place, other), big, part, ways)
+                for number in np.array(part)[proved].tolist():
+                    self._orders[place, number][other] = LARGER if above[number] else SMALLER
 
     def _operand(self, place: Place, number: int) -> tuple[int, bool]:
         """Twice the number of a class's function on the quadrant, up to its sign, plus 1 if that is
@@ -188,7 +223,27 @@ class QuadrantRows:
             except HARD:
                 known = 2 * self._numbers.setdefault((place, number), len(self._numbers)), False
             self._operands[place, number] = known
+            self._note(place, number, *known)
         return known
+
+    def _note(self, place: Place, number: int, code: int, everywhere: bool) -> None:
+        """Enter a class into the sets of functions of which others are the largest."""
+        table = self._found.builder.table(place)
+        shape, children = table.firsts[number]
+        own = table.shapes[shape]
+        template = self._found.builder.template(own.production)
+
+        def operands() -> list[int]:
+            terms = zip(own.places, children, strict=True)
+            known = {placeholder(n): self._operand(*term)[0] for n, term in enumerate(terms)}
+            return [
+                known[a] if a in known else self._code(self._applied(a, []))
+                for a in template.arguments
+            ]
+
+        if template in (placeholder(0), -placeholder(0)):
+            self._operand(own.places[0], children[0])  # it is entered as what it is made of
+        self._joins.note(Known(place, number, code, everywhere), template, operands)
 
     def _code(self, form: Form) -> int:
         """Twice the number of a form up to its sign, plus 1 if that is −1."""

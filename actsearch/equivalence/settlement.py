@@ -33,7 +33,7 @@ from actsearch.equivalence.lemmas import (
 from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.equivalence.quadrant_rows import QuadrantRows
 from actsearch.equivalence.quadrants import QUADRANTS
-from actsearch.equivalence.row_proofs import Labels, groups_of, labelled, proved
+from actsearch.equivalence.row_proofs import RULES, Labels, groups_of, labelled, proved
 
 SPAN = 10_000
 """Terms that are compared at once, or one class if that has more."""
@@ -81,8 +81,11 @@ class Settled:
             state = status(link, known)
             if state == CERTIFIED:
                 self.certified += 1
+            elif state == FALSE:  # what is proved to equal the other row leaves its class, too
+                self.false += [(link.first, row) for row in (link.row, *dict(link.equal))]
+                self.proved.subtract(RULES[rule] for _, rule in link.equal)
             else:
-                (self.false if state == FALSE else self.open).append((link.first, link.row))
+                self.open.append((link.first, link.row))
 
 
 def settle_groups(found: Partition, groups: Sequence[Sequence[int]]) -> Settled:

@@ -203,3 +203,25 @@ def test_switching_points_are_found_where_a_switch_only_touches_zero() -> None:
     narrow = (4 - 1e-9**0.5, 4 + 1e-9**0.5)
     for root in (1.0, -2.3, 7.7, *narrow):
         assert min(abs(place - root) for place in found) < 1e-6, root
+
+
+@pytest.mark.parametrize(
+    ("text", "beyond"),
+    [
+        ("exp(-exp(exp(x)))", False),  # exp(148) is in range
+        ("exp(exp(x**6))", False),  # with 2^14 bits
+        ("exp(exp(exp(exp(x))))", True),
+        ("cosh(sinh(exp(exp(exp(x)))))", True),
+        ("1/exp(exp(exp(exp(x))))", True),
+        ("sqrt(x - 5)", False),
+    ],
+)
+def test_what_no_precision_brings_into_range(text: str, beyond: bool) -> None:
+    program = Program(parse(text))
+    found = []
+    for bits in (128, 1024, 1 << 14):
+        with precision(bits):
+            (value,) = program({"x": Fraction(5)})
+        found.append(is_value(value) and value.is_finite())
+        assert program.beyond <= (not found[-1])
+    assert program.beyond == beyond == (not found[-1])

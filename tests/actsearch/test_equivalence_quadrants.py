@@ -162,7 +162,8 @@ def test_bounds_of_classes_and_their_orders_hold(
             for row, ball in enumerate(seconds):
                 for ends, size in ((bounds.value, 1), (bounds.slope, sizes[0])):
                     low, high = (
-                        np.broadcast_to(end, (len(chosen), 79, 17))[(row, *place)] for end in ends
+                        np.broadcast_to(end, (len(chosen), *map(len, edges)))[(row, *place)]
+                        for end in ends
                     )
                     if is_value(ball):
                         share = ball / (arb(size.numerator) / arb(size.denominator))

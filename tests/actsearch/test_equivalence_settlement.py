@@ -94,6 +94,22 @@ def test_what_is_false_is_taken_apart(saved: Path) -> None:
     assert (once_more[0].numbers == again.numbers).all()
 
 
+def test_what_is_proved_to_equal_something_false_is_false(saved: Path) -> None:
+    found = load_partition(saved)
+    names = "add(x, add(x, x))", "add(x, max(x, abs(x)))"
+    row = found.row_of(found.space.index(names[1]))
+    moved = put_together(found, *names)
+    rows = np.flatnonzero(found.numbers == found.class_of(names[0])).tolist()
+    groups = [rows]
+    result = settlement.settle_groups(found, groups)
+    assert moved > 1
+    assert len(result.false) == len({other for _, other in result.false})
+    assert len(result.false) in (moved, len(rows) - moved)
+    assert (row in {other for _, other in result.false}) == (len(result.false) == moved)
+    assert result.merges == len(rows) - 1
+    assert result.proved.total() + result.certified == len(rows) - 1 - len(result.false)
+
+
 def test_lemmas_settled_together_are_settled_as_one_by_one(saved: Path) -> None:
     found = load_partition(saved)
     pairs = [(rows[0], row) for rows in row_proofs.groups_of(found)[::13] for row in rows[1:3]]

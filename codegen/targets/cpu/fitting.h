@@ -29,7 +29,7 @@ constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.2
 constexpr int64_t MANY = 1 << 13;        // elements from which on
 constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
 constexpr float LARGEST_PARAMETER = 64;  // beyond, features may be too narrow to be seen
-constexpr float OTHER = 0.8125;          // of an initial parameter: for what the shape is chosen
+constexpr float OTHER = 1.25;            // of an initial parameter: for what the shape is chosen
 constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
 // How they are found.
@@ -42,7 +42,7 @@ constexpr double BEHAVIOUR[] = {0x1p-40, 0x1p-16, 0x1p-15};  // of a piece: to f
 constexpr int FITTED = 64;         // points that a polynomial with a root at 0 is fitted to
 constexpr int HIGHEST_ORDER = 4;   // of such a root
 constexpr int CUT_BELOW = 8;       // cells from 0, that may be two pieces
-constexpr double PARTS[] = {0, 1 / 32.0, 1 / 8.0, 1 / 2.0};  // of a cell, for the first of them
+constexpr double NEAR_END = 1 / 16.0;  // of a cell, for the first of them at least
 
 // How they are checked.
 constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
@@ -414,26 +414,31 @@ class Fitting {
     return std::abs(value - exact) <= (share * tolerance + 0.5 * (order - 1)) * unit(size);
   }
 
-  // A cell in two, cut where accurate polynomials from its lower end do, or near that end.
+  // A cell in two: halves, or cut where accurate polynomials from its lower end do, or near that end.
   Cell cut(int k) const {
-    const float low = low_of(k), high = low_of(k + 1);
+    const float low = low_of(k), high = low_of(k + 1), middle = low + 0.5 * shape.width;
     auto fitted = [&](float from, float to) { return fit(from, to, k, sample(from, to)); };
-    float at = low + PARTS[1] * shape.width;
-    if (Piece first = fitted(low, at); first.is_accurate) {
-      int32_t accurate = rank(at), inaccurate = rank(high);
+    Piece first = fitted(low, middle), second = fitted(middle, high);
+    if (first.is_accurate && second.is_accurate) return {{first, second}};
+    int32_t accurate = rank(first.is_accurate ? middle : float(low + NEAR_END * shape.width));
+    int32_t inaccurate = rank(first.is_accurate ? high : middle);
+    if (!first.is_accurate) first = fitted(low, of_rank(accurate));
+    if (first.is_accurate) {
       while (inaccurate - accurate > 1) {
-        const int32_t middle = accurate + (inaccurate - accurate) / 2;
-        Piece next = fitted(low, of_rank(middle));
-        (next.is_accurate ? accurate : inaccurate) = middle;
+        const int32_t between = accurate + (inaccurate - accurate) / 2;
+        Piece next = fitted(low, of_rank(between));
+        (next.is_accurate ? accurate : inaccurate) = between;
         if (next.is_accurate) first = std::move(next);
       }
-      return {{first, fitted(first.high, high)}};
+      Piece rest = fitted(first.high, high);
+      if (rest.is_accurate || !second.is_accurate) return {{first, rest}};
     }
-    for (double part : PARTS) {
-      at = std::max(float(low + part * shape.width), of_rank(rank(low) + 1));
-      if (Piece second = fitted(at, high); second.is_accurate)
-        return {{part ? Piece{low, at, {}, false} : fitted(low, at), second}};
+    for (double part : {0.0, NEAR_END}) {
+      const float at = std::max(float(low + part * shape.width), of_rank(rank(low) + 1));
+      if (Piece rest = fitted(at, high); rest.is_accurate)
+        return {{part ? Piece{low, at, {}, false} : fitted(low, at), rest}};
     }
+    if (second.is_accurate) return {{Piece{low, middle, {}, false}, second}};
     return {{Piece{low, high, {}, false}}};
   }
 
