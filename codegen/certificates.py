@@ -214,10 +214,10 @@ def _summed(
     value = module(tensor)
     for place in np.flatnonzero(is_finite)[::_SIXTH].tolist():
         dy = torch.zeros_like(value)
-        dy[:, place] = 1
+        dy[0, place] = 1
         slopes = torch.autograd.grad(value, list(module.parameters()), dy, retain_graph=True)
         for name, sums in zip(names, slopes, strict=True):
-            found[name][place] = sums.double().item() / copies
+            found[name][place] = sums.double().item()
     return found
 
 

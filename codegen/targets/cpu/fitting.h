@@ -24,11 +24,12 @@ struct Shape {
   int degree;
 };
 constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.25, 10}};
+constexpr int LAST_SHAPE = std::size(SHAPES) - 1;
 
 // When polynomials are fitted.
 constexpr int64_t MANY = 1 << 13;        // elements from which on
 constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
-constexpr float LARGEST_PARAMETER = 64;  // beyond, features may be too narrow to be seen
+constexpr double LARGEST_FACTOR = 64;    // of parameters: beyond, features may be too narrow
 constexpr float OTHER = 1.25;            // of an initial parameter: for what the shape is chosen
 constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
@@ -55,6 +56,9 @@ constexpr double TRUSTED = 0x1p-28;  // values near a root of which float64 give
 // When they are used.
 constexpr int WIDE = 5;             // how many times longer float64 code takes
 constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
+constexpr int POINTS_OF_CUT = 4000;  // that finding where two pieces meet takes
+constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
+constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
 constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
 constexpr double LITTLE = 4;        // instructions that no other shape is tried for
 constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
@@ -190,7 +194,7 @@ class Fitting {
     find_roots(sampled);
     std::vector<Cell> cells(CELLS);
     each_cell([&](int k) {
-      cells[k].pieces = {fit(low_of(k), low_of(k + 1), k, sampled[k])};
+      cells[k].pieces = {fit(low_of(k), low_of(k + 1), sampled[k])};
       if (!cells[k].pieces[0].is_accurate && distance(k) < CUT_BELOW) cells[k] = cut(k);
     });
     std::vector<int> order(CELLS);  // from 0 outwards
@@ -211,7 +215,7 @@ class Fitting {
   const Exact& exact;
   const Shape shape;
   const double tolerance;
-  std::vector<std::array<bool, CELLS>> is_near_root;  // of each result, and each cell
+  std::vector<std::vector<double>> roots;  // of each result; not those at 0
 
   template <typename F>
   static void each_cell(F f) {
@@ -266,19 +270,26 @@ class Fitting {
   }
 
   void find_roots(const std::vector<Sampled>& cells) {
-    is_near_root.assign(exact.results, {});
-    for (int64_t k = 0; k < exact.results; ++k)
-      for (int cell = 0; cell < CELLS; ++cell) {
-        const double* y = cells[cell].y.data() + k * POINTS;
-        const bool rises = std::any_of(y, y + POINTS, [](double value) { return value > 0; });
-        const bool falls = std::any_of(y, y + POINTS, [](double value) { return value < 0; });
-        if (rises && falls)
-          for (int near = std::max(cell - 1, 0); near <= std::min(cell + 1, CELLS - 1); ++near)
-            is_near_root[k][near] = true;
-      }
+    roots.assign(exact.results, {});
+    for (int64_t k = 0; k < exact.results; ++k) {
+      double last = 0;
+      for (const Sampled& cell : cells)
+        for (int i = first_check(); i < POINTS; ++i) {
+          const double y = cell.y[k * POINTS + i];
+          if (y * last < 0) roots[k].push_back(cell.x[i]);
+          if (y != 0) last = y;
+        }
+    }
   }
 
-  Piece fit(float low, float high, int cell, const Sampled& sampled) const {
+  // Whether there is one within an octave.
+  bool is_near_root(int64_t result, double x) const {
+    return std::any_of(roots[result].begin(), roots[result].end(), [&](double root) {
+      return root * x > 0 && std::abs(root) <= 2 * std::abs(x) && std::abs(x) <= 2 * std::abs(root);
+    });
+  }
+
+  Piece fit(float low, float high, const Sampled& sampled) const {
     Piece piece{low, high, std::vector<Polynomial>(exact.results)};
     const bool is_single = rank(high) - rank(low) == 1;
     const double nearest = std::min(std::abs(low), std::abs(high));
@@ -299,24 +310,22 @@ class Fitting {
       }
       if (is_near_0) {
         const bool has_root = is_at_0 && polynomial.coefficients[0] == 0;
-        const double size = std::max(size_of(k, cell, y), has_root ? TRUSTED : 0);
-        piece.is_accurate = is_within(polynomial, near_0.x.data() + 3, near + 3, OCTAVES, size);
+        piece.is_accurate = is_within(
+            polynomial, k, near_0.x.data() + 3, near + 3, OCTAVES, has_root ? TRUSTED : 0);
       }
       const int checks = is_single ? 1 : POINTS - first_check();
       piece.is_accurate = piece.is_accurate &&
           is_within(
-              polynomial, sampled.x.data() + first_check(), y + first_check(), checks,
-              size_of(k, cell, y));
+              polynomial, k, sampled.x.data() + first_check(), y + first_check(), checks, 0);
     }
     return piece;
   }
 
-  // The largest value of a piece near a root, where errors are relative to it; else 0.
-  double size_of(int64_t result, int cell, const double* y) const {
-    double largest = 0;
-    if (is_near_root[result][cell])
-      for (int i = first_check(); i < POINTS; ++i) largest = std::max(largest, std::abs(y[i]));
-    return largest;
+  static double largest(const double* y, int count) {
+    double found = 0;
+    for (int i = 0; i < count; ++i)
+      if (std::isfinite(y[i])) found = std::max(found, std::abs(y[i]));
+    return found;
   }
 
   void fit_around_centre(Polynomial& polynomial, const double* x, const double* y) const {
@@ -353,9 +362,8 @@ class Fitting {
   void fit_at_0(
       Polynomial& polynomial, const double* x, const double* y, const double* near_x,
       const double* near_y) const {
-    double largest = 0;
-    for (int i = first_check(); i < POINTS; ++i) largest = std::max(largest, std::abs(y[i]));
-    if (!(std::abs(near_y[0]) <= 0x1p-30 * largest))
+    const double size = largest(y + first_check(), POINTS - first_check());
+    if (!(std::abs(near_y[0]) <= 0x1p-30 * size))
       return interpolate_around(polynomial, 0, near_y[0], x, y);
     const double ratio = near_y[2] / near_y[1];
     const double order = ratio > 1 ? std::round(std::log2(ratio)) : 1;
@@ -398,18 +406,22 @@ class Fitting {
     return found;
   }
 
+  // At all of some numbers of a piece; near a root errors are relative to the largest value.
   bool is_within(
-      const Polynomial& polynomial, const double* x, const double* exact, int count,
-      double size) const {
-    for (int i = 0; i < count; ++i)
-      if (!is_within(
-              value(polynomial, float(x[i])), exact[i], size, SHARE_AT_FIRST, polynomial.order))
-        return false;
+      const Polynomial& polynomial, int64_t result, const double* x, const double* exact, int count,
+      double least) const {
+    const double most = largest(exact, count);
+    for (int i = 0; i < count; ++i) {
+      const double size = is_near_root(result, x[i]) ? most : least;
+      const float found = value(polynomial, float(x[i]));
+      if (!is_within(found, exact[i], size, SHARE_AT_FIRST, polynomial.order)) return false;
+    }
     return true;
   }
 
   bool is_within(float value, double exact, double size, double share, int order) const {
     if (value == float(exact) || (std::isnan(value) && std::isnan(exact))) return true;
+    if (!std::isfinite(exact)) return false;
     size = std::max(size, std::abs(exact));
     return std::abs(value - exact) <= (share * tolerance + 0.5 * (order - 1)) * unit(size);
   }
@@ -417,7 +429,7 @@ class Fitting {
   // A cell in two: halves, or cut where accurate polynomials from its lower end do, or near that end.
   Cell cut(int k) const {
     const float low = low_of(k), high = low_of(k + 1), middle = low + 0.5 * shape.width;
-    auto fitted = [&](float from, float to) { return fit(from, to, k, sample(from, to)); };
+    auto fitted = [&](float from, float to) { return fit(from, to, sample(from, to)); };
     Piece first = fitted(low, middle), second = fitted(middle, high);
     if (first.is_accurate && second.is_accurate) return {{first, second}};
     int32_t accurate = rank(first.is_accurate ? middle : float(low + NEAR_END * shape.width));
@@ -490,7 +502,7 @@ class Fitting {
       const int number = pieces.first[(k + CELLS / 2) % CELLS];
       for (size_t i = 0; i < cells[k].pieces.size(); ++i) {
         Piece& piece = cells[k].pieces[i];
-        if (piece.is_accurate && !holds(pieces, piece, k, checks)) {
+        if (piece.is_accurate && !holds(pieces, piece, checks)) {
           piece.is_accurate = false;
           refused[k] |= 1u << (number + i);
         }
@@ -499,7 +511,7 @@ class Fitting {
     for (uint32_t bits : refused) pieces.absent |= bits;
   }
 
-  bool holds(const Piecewise& pieces, const Piece& piece, int cell, int checks) const {
+  bool holds(const Piecewise& pieces, const Piece& piece, int checks) const {
     alignas(64) float x[CHECKS], y[CHECKS];
     double wide[CHECKS];
     const double width = double(piece.high) - piece.low;
@@ -507,15 +519,16 @@ class Fitting {
       x[i] = std::min(float(piece.low + width * i / (checks - 1)), of_rank(rank(piece.high) - 1));
       wide[i] = x[i];
     }
+    if (piece.low == 0) wide[1] = x[1] = -0.0f;
     const auto found = exact(wide, checks);
     for (int64_t k = 0; k < exact.results; ++k) {
       const double* right = found.data() + k * checks;
       evaluate(pieces, k, nullptr, x, y, checks, false, nullptr);
-      double size = 0;
-      if (is_near_root[k][cell])
-        for (int i = 0; i < checks; ++i) size = std::max(size, std::abs(right[i]));
+      const double most = largest(right, checks);
       for (int i = 0; i < checks; ++i)
-        if (!is_within(y[i], right[i], size, SHARE, piece.results[k].order)) return false;
+        if (!is_within(
+                y[i], right[i], is_near_root(k, x[i]) ? most : 0, SHARE, piece.results[k].order))
+          return false;
     }
     return true;
   }
@@ -527,6 +540,14 @@ double cost_of(const Piecewise& pieces, double cost_of_code) {
   return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
 }
 
+// As many, in all, of fitting at other parameters.
+double cost_of_fitting(const Piecewise& pieces, double cost_of_code) {
+  int cuts = 0;
+  for (float at : pieces.breaks) cuts += std::isfinite(at);
+  const double points = CELLS * (POINTS + CHECKS_WITH_PARAMETERS) + POINTS_OF_CUT * cuts;
+  return points * (WIDE * cost_of_code + APIECE * pieces.results.size());
+}
+
 // Instructions an element of a routine's code; 0 where polynomials do not take its place.
 double cost_of_code(const Kernel& kernel, Routine routine) {
   Fits& fits = kernel.fits[routine];
@@ -535,36 +556,49 @@ double cost_of_code(const Kernel& kernel, Routine routine) {
   return fits.cost * (kernel.single[routine] ? 1 : WIDE);
 }
 
-// The polynomials of a routine at some parameters; null where they are not worth it. Their shape is
-// that which suits parameters near the initial ones best, or the next where that sets much aside.
-std::shared_ptr<const Piecewise> fitted(
-    const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
-  constexpr int shapes = std::size(SHAPES);
+// The cheapest polynomials of some shapes, by its number.
+std::pair<int, std::shared_ptr<const Piecewise>> cheapest(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters, int first, int last,
+    double caution) {
   const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
   const double cost = cost_of_code(kernel, routine);
-  // The cheapest polynomials of some shapes, by their number.
-  auto cheapest = [&](int first, int last, const std::vector<float>& parameters, double caution) {
-    const Exact exact(kernel, routine, parameters);
-    std::pair<int, std::shared_ptr<const Piecewise>> found(first, nullptr);
-    for (int shape = first; shape < last; ++shape) {
-      const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
-      const double expected = cost_of(*pieces, cost);
-      if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
-      if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
-    }
-    return found;
-  };
-  Fits& fits = kernel.fits[routine];
-  if (fits.shape < 0) {
-    std::vector<float> others(kernel.initial);  // 1 may be special, as in beta*a + (1 - beta)*b
-    for (float& parameter : others) parameter *= OTHER;
-    const auto [shape, pieces] = cheapest(0, shapes, others, others.empty() ? 1 : CAUTION);
-    fits.shape = shape;
-    fits.share = pieces->share;
+  const Exact exact(kernel, routine, parameters);
+  std::pair<int, std::shared_ptr<const Piecewise>> found(first, nullptr);
+  for (int shape = first; shape <= last; ++shape) {
+    const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
+    const double expected = cost_of(*pieces, cost);
+    if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
+    if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
   }
-  const int next = std::min(fits.shape + 1, shapes - 1);
-  auto pieces = cheapest(fits.shape, fits.shape + 1, parameters, 1).second;
-  if (pieces->share < fits.share - MUCH) pieces = cheapest(next, next + 1, parameters, 1).second;
+  return found;
+}
+
+// The shape that suits parameters near the initial ones best, if it is not known yet.
+void choose_shape(const Kernel& kernel, Routine routine) {
+  Fits& fits = kernel.fits[routine];
+  if (fits.shape >= 0) return;
+  std::vector<float> others(kernel.initial);  // 1 may be special, as in beta*a + (1 - beta)*b
+  for (float& parameter : others) parameter *= OTHER;
+  const double caution = others.empty() ? 1 : CAUTION;
+  const auto [shape, pieces] = cheapest(kernel, routine, others, 0, LAST_SHAPE, caution);
+  fits.share = pieces->share;
+  fits.expected = cost_of(*pieces, cost_of_code(kernel, routine));
+  fits.again = cost_of_fitting(*pieces, fits.cost);
+  fits.shape = shape;
+}
+
+// The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
+// much aside, of the next; null where they are not worth it.
+std::shared_ptr<const Piecewise> fitted(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
+  const Fits& fits = kernel.fits[routine];
+  auto of_shape = [&](int shape) {
+    return cheapest(kernel, routine, parameters, shape, shape, 1).second;
+  };
+  auto pieces = of_shape(fits.shape);
+  if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
+    pieces = of_shape(fits.shape + 1);
+  const double cost = cost_of_code(kernel, routine);
   return cost_of(*pieces, cost) < WORTHWHILE * cost ? pieces : nullptr;
 }
 
@@ -575,12 +609,18 @@ std::shared_ptr<const Piecewise> polynomials(
   if (!HAS_PIECES || kernel.inputs != 1 || routine == DOUBLE_BACKWARD ||
       elements < (parameters.empty() ? MANY : MANY_MORE))
     return nullptr;
-  for (float parameter : parameters)
-    if (!(std::abs(parameter) <= LARGEST_PARAMETER)) return nullptr;
+  double factor = 1;  // by which parameters may narrow features together
+  for (float parameter : parameters) factor *= std::max(1.0f, std::abs(parameter));
+  if (!(factor <= LARGEST_FACTOR)) return nullptr;
   Fits& fits = kernel.fits[routine];
   std::lock_guard<std::mutex> guard(fits.lock);
-  if (cost_of_code(kernel, routine) == 0) return nullptr;
-  if (!fits.are_known || fits.parameters != parameters) {
+  const double cost = cost_of_code(kernel, routine);
+  if (cost == 0) return nullptr;
+  choose_shape(kernel, routine);
+  if (!parameters.empty() && elements * (cost - fits.expected) < GAIN * fits.again) return nullptr;
+  const bool is_same = fits.are_known && fits.parameters.size() == parameters.size() &&
+      !std::memcmp(fits.parameters.data(), parameters.data(), sizeof(float) * parameters.size());
+  if (!is_same) {  // 0 and -0 may differ
     fits.pieces = fitted(kernel, routine, parameters);
     fits.parameters = parameters;
     fits.are_known = true;

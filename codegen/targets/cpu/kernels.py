@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from actsearch.codegen.programs import Program, Step
+from actsearch.codegen.programs import Earlier, Program, Step
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
@@ -39,7 +39,7 @@ from actsearch.codegen.targets.cpu.rendering import (
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
 _TOGETHER = 40  # routines in one run of the compiler
 _MOST_COMPILERS = 4
-_STEEPEST = 1000.0  # factor that makes no feature too narrow to be seen by its polynomials' checks
+_STEEPEST = 1000.0  # constant factors that make no feature too narrow for its polynomials' checks
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
@@ -243,7 +243,7 @@ def _cost(number: int, routine: int) -> float:
     try:
         program, _ = _PROGRAMS[number]
         name = ROUTINES[routine]
-        if any(map(_is_steep, getattr(program, name).steps)):
+        if _steepness(getattr(program, name).steps) > _STEEPEST:
             return 0.0
         return float(arithmetic(_code(program, (name, "f32")).partition("++i)")[2]))
     except Exception:  # as above
@@ -251,13 +251,19 @@ def _cost(number: int, routine: int) -> float:
         return -1.0
 
 
-def _is_steep(step: Step) -> bool:
-    """Whether a step has so large a factor that there may be features which no check sees."""
-    last = step.operands[-1]
-    if step.operator == "div":
-        return isinstance(last, float) and abs(last) * _STEEPEST < 1
-    factors = step.operands if step.operator == "mul" else ()
-    return any(isinstance(factor, float) and abs(factor) > _STEEPEST for factor in factors)
+def _steepness(steps: Sequence[Step]) -> float:
+    """The largest product of constant factors on the way to a step: how they narrow features."""
+    found: list[float] = []
+    for step in steps:
+        inner = [found[o.step] for o in step.operands if isinstance(o, Earlier)]
+        factors = [abs(o) for o in step.operands if isinstance(o, float) and o]
+        factor = 1.0
+        if step.operator == "mul":
+            factor = max([1.0, *factors])
+        elif step.operator == "div" and isinstance(step.operands[1], float) and factors:
+            factor = max(1.0, 1 / factors[-1])
+        found.append(factor * max(inner, default=1.0))
+    return max(found, default=1.0)
 
 
 _BUILD = Builder(_build)

@@ -221,11 +221,11 @@ void actsearch_register_wide(int64_t id, int routine, void* function) {
 }
 
 // The share of a logistic distribution that a routine's polynomials are accurate for; 0 where the
-// code computes everything.
-double actsearch_covered(int64_t id, int routine, const float* parameters) {
+// code computes all of so many elements.
+double actsearch_covered(int64_t id, int routine, int64_t elements, const float* parameters) {
   const Kernel& kernel = find(id);
   const std::vector<float> given(parameters, parameters + kernel.dimensions.size());
-  const auto pieces = polynomials(kernel, Routine(routine), given, MANY_MORE);
+  const auto pieces = polynomials(kernel, Routine(routine), given, elements);
   return pieces ? pieces->share : 0;
 }
 }

@@ -6,6 +6,8 @@
 
 #include "registry.h"
 
+#include <limits>
+
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -85,6 +87,10 @@ inline __attribute__((always_inline)) void evaluate_some(
       place[v] = entry(pieces.first, place[v]);
       place[v] = _mm512_mask_add_epi32(place[v], beyond, place[v], one);
     }
+    if (WITH_DY && missing)  // 0 times infinity may not be what the code gives
+      without[v] |= _mm512_cmp_ps_mask(
+          _mm512_abs_ps(_mm512_loadu_ps(dy + 16 * v)),
+          _mm512_set1_ps(std::numeric_limits<float>::infinity()), _CMP_NLT_UQ);
     without[v] |= _mm512_test_epi32_mask(_mm512_rorv_epi32(absent, place[v]), one);
     r[v] = _mm512_sub_ps(r[v], entry(polynomials.centres, place[v]));
     value[v] = entry(polynomials.coefficients[0], place[v]);

@@ -34,7 +34,9 @@ struct Fits {
   std::mutex lock;
   double cost = -1;  // instructions an element of the routine's code; 0: no polynomials, -1: not known
   int shape = -1;    // of the polynomials that suit the initial parameters; -1: not known
-  double share = 0;  // of numbers, that those are accurate for
+  double share = 0;     // of numbers, that those are accurate for
+  double expected = 0;  // instructions an element that they take
+  double again = 0;     // instructions in all, that fitting takes
   std::vector<float> parameters;
   std::shared_ptr<const Piecewise> pieces;  // null where they are not worth it
   bool are_known = false;                   // whether the last two are
