@@ -353,6 +353,7 @@ def test_piecewise_polynomials_follow_the_parameters(text: str, factor: float) -
         ("sqrt(abs(x)) - 2*atan(x)", 2.2e-4),
         ("atan(1/x) + erf(x)", -0.0),  # a jump at 0: two values, one for each zero
         ("atan(1/x) + erf(x)", 0.0),
+        ("erf(x) + log(abs(sign(x)))", 0.0),  # infinite there, and nowhere else
     ],
 )
 def test_piecewise_polynomials_near_poles_and_jumps(text: str, where: float) -> None:
@@ -363,6 +364,15 @@ def test_piecewise_polynomials_near_poles_and_jumps(text: str, where: float) -> 
             results(activation, x, x + 1), results(activation, x[:1], x[:1] + 1), strict=True
         ):
             torch.testing.assert_close(large[:1], small, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+def test_piecewise_polynomials_tell_parameters_of_0_apart() -> None:
+    activation = compile("atan(erf(x)/beta)", backend="cpu")
+    x = torch.randn(MANY_MORE)
+    for zero in (0.0, -0.0):
+        with torch.no_grad():
+            activation.get_parameter("beta").fill_(zero)
+        torch.testing.assert_close(activation(x)[:100], activation(x[:100]))
 
 
 def test_piecewise_polynomials_keep_what_code_makes_of_infinite_gradients() -> None:

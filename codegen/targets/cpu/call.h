@@ -204,9 +204,8 @@ struct Call final : Work {
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
     for (int64_t k = 0; k < writes; ++k) {
-      ::evaluate(
-          *pieces, k, dy, in[with_dy], out[k], n, streams && !k,
-          k ? nullptr : &missing);
+      Missing* const first = k ? nullptr : &missing;  // it is the same for all results
+      ::evaluate(*pieces, k, dy, in[with_dy], out[k], n, streams && first, first);
       if (missing.are_many(n)) return false;
     }
     if (!missing.count) return true;

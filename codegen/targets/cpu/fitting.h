@@ -573,6 +573,16 @@ std::pair<int, std::shared_ptr<const Piecewise>> cheapest(
   return found;
 }
 
+// Keeps polynomials for calls with these parameters; none where the code is faster.
+void keep(
+    Fits& fits, const std::vector<float>& parameters, std::shared_ptr<const Piecewise> pieces,
+    double cost_of_code) {
+  const bool are_faster = cost_of(*pieces, cost_of_code) < WORTHWHILE * cost_of_code;
+  fits.pieces = are_faster ? pieces : nullptr;
+  fits.parameters = parameters;
+  fits.are_known = true;
+}
+
 // The shape that suits parameters near the initial ones best, if it is not known yet.
 void choose_shape(const Kernel& kernel, Routine routine) {
   Fits& fits = kernel.fits[routine];
@@ -585,10 +595,11 @@ void choose_shape(const Kernel& kernel, Routine routine) {
   fits.expected = cost_of(*pieces, cost_of_code(kernel, routine));
   fits.again = cost_of_fitting(*pieces, fits.cost);
   fits.shape = shape;
+  if (others.empty()) keep(fits, others, pieces, cost_of_code(kernel, routine));
 }
 
 // The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
-// much aside, of the next; null where they are not worth it.
+// much aside, of the next.
 std::shared_ptr<const Piecewise> fitted(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
   const Fits& fits = kernel.fits[routine];
@@ -598,11 +609,10 @@ std::shared_ptr<const Piecewise> fitted(
   auto pieces = of_shape(fits.shape);
   if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
     pieces = of_shape(fits.shape + 1);
-  const double cost = cost_of_code(kernel, routine);
-  return cost_of(*pieces, cost) < WORTHWHILE * cost ? pieces : nullptr;
+  return pieces;
 }
 
-// The same for a call; null where it has too few elements, too.
+// Those for a call; null where the code is faster.
 std::shared_ptr<const Piecewise> polynomials(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters,
     int64_t elements) {
@@ -620,11 +630,8 @@ std::shared_ptr<const Piecewise> polynomials(
   if (!parameters.empty() && elements * (cost - fits.expected) < GAIN * fits.again) return nullptr;
   const bool is_same = fits.are_known && fits.parameters.size() == parameters.size() &&
       !std::memcmp(fits.parameters.data(), parameters.data(), sizeof(float) * parameters.size());
-  if (!is_same) {  // 0 and -0 may differ
-    fits.pieces = fitted(kernel, routine, parameters);
-    fits.parameters = parameters;
-    fits.are_known = true;
-  }
+  if (!is_same)  // 0 and -0 may differ
+    keep(fits, parameters, fitted(kernel, routine, parameters), cost);
   return fits.pieces;
 }
 
