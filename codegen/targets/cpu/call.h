@@ -8,7 +8,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "fitting.h"
+#include "choosing.h"
 #include "registry.h"
 #include "views.h"
 
@@ -111,6 +111,14 @@ struct Call final : Work {
 
   std::shared_ptr<const Piecewise> fitting_pieces() const {
     std::vector<float> parameters;
+    if (kernel.is_scaled) {
+      auto found = polynomials(kernel, routine, parameters, elements);
+      const T* b = (const T*)arguments.back().data;
+      const bool serves = found && std::all_of(b, b + arguments.back().view.span(), [&](T b) {
+        return found->serves(b);
+      });
+      return serves ? found : nullptr;
+    }
     for (const Argument& argument : arguments)
       if (argument.is_parameter) {
         if (!argument.view.constant()) return nullptr;
@@ -203,15 +211,14 @@ struct Call final : Work {
     const int64_t reads = arguments.size(), writes = results.size();
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
-    for (int64_t k = 0; k < writes; ++k) {
-      Missing* const first = k ? nullptr : &missing;  // it is the same for all results
-      ::evaluate(*pieces, k, dy, in[with_dy], out[k], n, streams && first, first);
-      if (missing.are_many(n)) return false;
-    }
+    const float *x = in[with_dy], *b = in[reads - 1];
+    ::evaluate<float>(*pieces, {dy, x, b}, out, n, streams, &missing);
+    if (missing.are_many(n)) return false;
     if (!missing.count) return true;
     const int64_t padded = (missing.count + LANES - 1) / LANES * LANES;
     std::fill(missing.dy + missing.count, missing.dy + padded, missing.dy[0]);
     std::fill(missing.x + missing.count, missing.x + padded, missing.x[0]);
+    std::fill(missing.b + missing.count, missing.b + padded, missing.b[0]);
     static thread_local std::vector<float> rows;
     rows.resize(std::max<size_t>(rows.size(), writes * BLOCK));
     const float* given[MOST];
@@ -219,6 +226,7 @@ struct Call final : Work {
     std::copy(in, in + reads, given);
     given[0] = missing.dy;
     given[with_dy] = missing.x;
+    if (kernel.is_scaled) given[reads - 1] = missing.b;
     for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + k * BLOCK;
     compute(padded, given, found, memory);
     for (int64_t k = 0; k < writes; ++k)

@@ -15,7 +15,7 @@
 #include <cmath>
 #include <limits>
 
-#include "piecewise.h"
+#include "exact.h"
 
 namespace {
 
@@ -26,12 +26,6 @@ struct Shape {
 constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.25, 10}};
 constexpr int LAST_SHAPE = std::size(SHAPES) - 1;
 
-// When polynomials are fitted.
-constexpr int64_t MANY = 1 << 13;        // elements from which on
-constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
-constexpr double LARGEST_FACTOR = 64;    // of parameters: beyond, features may be too narrow
-constexpr float OTHER = 1.25;            // of an initial parameter: for what the shape is chosen
-constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
 // How they are found.
 constexpr int POINTS = 96;         // of a piece: candidates for the centre, nodes, a first check
@@ -48,20 +42,12 @@ constexpr double NEAR_END = 1 / 16.0;  // of a cell, for the first of them at le
 // How they are checked.
 constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
 constexpr double SHARE_AT_FIRST = 0.9, SHARE = 0.97;        // of it, that they may be off
+constexpr double SHARE_OF_SCALED = 0.78;                    // the same, where a product rounds, too
 constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
 constexpr int OCTAVES = 29;         // towards 0, that are checked
 constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
+constexpr double GOLDEN = 0.6180339887498949;  // its multiples' fractions are spread evenly
 constexpr double TRUSTED = 0x1p-28;  // values near a root of which float64 gives all of a float
-
-// When they are used.
-constexpr int WIDE = 5;             // how many times longer float64 code takes
-constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
-constexpr int POINTS_OF_CUT = 4000;  // that finding where two pieces meet takes
-constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
-constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
-constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
-constexpr double LITTLE = 4;        // instructions that no other shape is tried for
-constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
 
 // A unit in the last place of a float of some size.
 double unit(double size) {
@@ -88,38 +74,6 @@ float of_rank(int32_t rank) {
 
 // The share of numbers below x in a logistic distribution, which stands for what is computed.
 double below(double x) { return 1 / (1 + std::exp(-x)); }
-
-// What a routine gives for one dy and for parameters that are fixed, in float64.
-class Exact {
- public:
-  const int64_t results;
-
-  Exact(const Kernel& kernel, Routine routine, const std::vector<float>& parameters)
-      : results(routine == FORWARD ? 1 : 1 + parameters.size()),
-        function(wide_function(kernel, routine)) {
-    if (routine == BACKWARD) arguments.emplace_back(BLOCK, 1.0);
-    place = arguments.size();
-    arguments.emplace_back();
-    for (float parameter : parameters) arguments.emplace_back(BLOCK, parameter);
-  }
-
-  // Of n numbers, a multiple of 16; row after row.
-  std::vector<double> operator()(const double* x, int64_t n) const {
-    std::vector<double> found(results * n);
-    const double* in[MOST];
-    double* out[MOST];
-    for (size_t k = 0; k < arguments.size(); ++k) in[k] = arguments[k].data();
-    in[place] = x;
-    for (int64_t k = 0; k < results; ++k) out[k] = found.data() + k * n;
-    function(n, in, out);
-    return found;
-  }
-
- private:
-  const Function<double> function;
-  std::vector<std::vector<double>> arguments;
-  size_t place;  // of x among them
-};
 
 // Coefficients, the lowest first, of the polynomial through count points.
 void interpolate(int count, const double* x, double* y) {
@@ -188,7 +142,7 @@ class Fitting {
   Fitting(const Exact& exact, const Shape& shape, double tolerance)
       : exact(exact), shape(shape), tolerance(tolerance) {}
 
-  std::shared_ptr<const Piecewise> operator()(int checks) {
+  std::shared_ptr<Piecewise> operator()(int checks) {
     std::vector<Sampled> sampled;
     for (int k = 0; k < CELLS; ++k) sampled.push_back(sample(low_of(k), low_of(k + 1)));
     find_roots(sampled);
@@ -270,8 +224,8 @@ class Fitting {
   }
 
   void find_roots(const std::vector<Sampled>& cells) {
-    roots.assign(exact.results, {});
-    for (int64_t k = 0; k < exact.results; ++k) {
+    roots.assign(exact.results(), {});
+    for (int64_t k = 0; k < exact.results(); ++k) {
       double last = 0;
       for (const Sampled& cell : cells)
         for (int i = first_check(); i < POINTS; ++i) {
@@ -290,13 +244,13 @@ class Fitting {
   }
 
   Piece fit(float low, float high, const Sampled& sampled) const {
-    Piece piece{low, high, std::vector<Polynomial>(exact.results)};
+    Piece piece{low, high, std::vector<Polynomial>(exact.results())};
     const bool is_single = rank(high) - rank(low) == 1;
     const double nearest = std::min(std::abs(low), std::abs(high));
     const bool is_at_0 = !is_single && nearest < TINY;
     const bool is_near_0 = !is_single && nearest < NEAR * (double(high) - low);
     const Sampled near_0 = is_near_0 ? sample_near_0(low, high) : Sampled();
-    for (int64_t k = 0; k < exact.results && piece.is_accurate; ++k) {
+    for (int64_t k = 0; k < exact.results() && piece.is_accurate; ++k) {
       Polynomial& polynomial = piece.results[k];
       const double* y = sampled.y.data() + k * POINTS;
       const double* near = is_near_0 ? near_0.y.data() + k * POINTS : nullptr;
@@ -458,9 +412,15 @@ class Fitting {
     auto pieces = std::make_shared<Piecewise>();
     pieces->per_unit = 1 / shape.width;
     pieces->limit = CELLS / 2 * shape.width;
+    pieces->is_scaled = exact.is_scaled;
+    pieces->is_continuous = exact.is_scaled && exact.is_continuous();
     pieces->degree = shape.degree;
     pieces->absent = ~0u;
-    pieces->results.resize(exact.results);
+    pieces->results.resize(exact.results());
+    for (int64_t k = 0; k < exact.results(); ++k) {
+      pieces->results[k].power_of_x = exact.powers[k].x;
+      pieces->results[k].power_of_b = exact.powers[k].b;
+    }
     pieces->has_breaks = std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
       return cell.pieces.size() > 1;
     });
@@ -487,7 +447,7 @@ class Fitting {
   void enter(Piecewise& pieces, int number, const Piece& piece) const {
     if (!piece.is_accurate) return;
     pieces.absent &= ~(1u << number);
-    for (int64_t k = 0; k < exact.results; ++k) {
+    for (int64_t k = 0; k < exact.results(); ++k) {
       pieces.results[k].centres[number] = piece.results[k].centre;
       for (int i = 0; i <= shape.degree; ++i)
         pieces.results[k].coefficients[shape.degree - i][number] =
@@ -512,127 +472,48 @@ class Fitting {
   }
 
   bool holds(const Piecewise& pieces, const Piece& piece, int checks) const {
-    alignas(64) float x[CHECKS], y[CHECKS];
-    double wide[CHECKS];
+    float x[CHECKS], b[CHECKS];
+    double wide_x[CHECKS], wide_b[CHECKS], t[CHECKS];
     const double width = double(piece.high) - piece.low;
     for (int i = 0; i < checks; ++i) {
-      x[i] = std::min(float(piece.low + width * i / (checks - 1)), of_rank(rank(piece.high) - 1));
-      wide[i] = x[i];
+      t[i] = std::min(float(piece.low + width * i / (checks - 1)), of_rank(rank(piece.high) - 1));
+      b[i] = exact.is_scaled ? std::copysign(1 + std::fmod(i * GOLDEN, 1), i % 2 - 0.5) : 1;
+      x[i] = float(t[i] / b[i]);
+      if (const float product = x[i] * b[i]; product < piece.low || product >= piece.high) {
+        b[i] = 1;
+        x[i] = t[i];
+      }
     }
-    if (piece.low == 0) wide[1] = x[1] = -0.0f;
-    const auto found = exact(wide, checks);
-    for (int64_t k = 0; k < exact.results; ++k) {
-      const double* right = found.data() + k * checks;
-      evaluate(pieces, k, nullptr, x, y, checks, false, nullptr);
-      const double most = largest(right, checks);
+    if (piece.low == 0) {
+      x[1] = -0.0f;
+      t[1] = 0;
+    }
+    std::copy(x, x + checks, wide_x);
+    std::copy(b, b + checks, wide_b);
+    const auto right_rows = exact.at(wide_x, wide_b, checks);
+    const std::vector<float> ones(checks, 1.0f);
+    std::vector<float> found(exact.results() * checks);
+    std::vector<float*> rows;
+    for (int64_t k = 0; k < exact.results(); ++k) rows.push_back(found.data() + k * checks);
+    evaluate<float>(pieces, {ones.data(), x, b}, rows.data(), checks, false, nullptr);
+    for (int64_t k = 0; k < exact.results(); ++k) {
+      const double* right = right_rows.data() + k * checks;
+      const float* y = rows[k];
+      double factors[CHECKS], most = 0;  // of the function of t
+      for (int i = 0; i < checks; ++i) {
+        factors[i] = std::abs(exact.powers[k].of(wide_x[i], wide_b[i]));
+        const double size = std::abs(right[i]) / factors[i];
+        if (std::isfinite(size)) most = std::max(most, size);
+      }
       for (int i = 0; i < checks; ++i)
         if (!is_within(
-                y[i], right[i], is_near_root(k, x[i]) ? most : 0, SHARE, piece.results[k].order))
+                y[i], right[i], is_near_root(k, t[i]) ? most * factors[i] : 0,
+                exact.is_scaled ? SHARE_OF_SCALED : SHARE,
+                piece.results[k].order))
           return false;
     }
     return true;
   }
 };
-
-// About how many instructions an element of a logistic distribution takes.
-double cost_of(const Piecewise& pieces, double cost_of_code) {
-  const double apiece = 10 + 2 * (pieces.degree + 1) + 5 * pieces.has_breaks;
-  return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
-}
-
-// As many, in all, of fitting at other parameters.
-double cost_of_fitting(const Piecewise& pieces, double cost_of_code) {
-  int cuts = 0;
-  for (float at : pieces.breaks) cuts += std::isfinite(at);
-  const double points = CELLS * (POINTS + CHECKS_WITH_PARAMETERS) + POINTS_OF_CUT * cuts;
-  return points * (WIDE * cost_of_code + APIECE * pieces.results.size());
-}
-
-// Instructions an element of a routine's code; 0 where polynomials do not take its place.
-double cost_of_code(const Kernel& kernel, Routine routine) {
-  Fits& fits = kernel.fits[routine];
-  if (fits.cost < 0) fits.cost = coster ? coster(kernel.id, routine) : 0;
-  TORCH_CHECK(fits.cost >= 0, "the code of an activation could not be measured");
-  return fits.cost * (kernel.single[routine] ? 1 : WIDE);
-}
-
-// The cheapest polynomials of some shapes, by its number.
-std::pair<int, std::shared_ptr<const Piecewise>> cheapest(
-    const Kernel& kernel, Routine routine, const std::vector<float>& parameters, int first, int last,
-    double caution) {
-  const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
-  const double cost = cost_of_code(kernel, routine);
-  const Exact exact(kernel, routine, parameters);
-  std::pair<int, std::shared_ptr<const Piecewise>> found(first, nullptr);
-  for (int shape = first; shape <= last; ++shape) {
-    const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
-    const double expected = cost_of(*pieces, cost);
-    if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
-    if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
-  }
-  return found;
-}
-
-// Keeps polynomials for calls with these parameters; none where the code is faster.
-void keep(
-    Fits& fits, const std::vector<float>& parameters, std::shared_ptr<const Piecewise> pieces,
-    double cost_of_code) {
-  const bool are_faster = cost_of(*pieces, cost_of_code) < WORTHWHILE * cost_of_code;
-  fits.pieces = are_faster ? pieces : nullptr;
-  fits.parameters = parameters;
-  fits.are_known = true;
-}
-
-// The shape that suits parameters near the initial ones best, if it is not known yet.
-void choose_shape(const Kernel& kernel, Routine routine) {
-  Fits& fits = kernel.fits[routine];
-  if (fits.shape >= 0) return;
-  std::vector<float> others(kernel.initial);  // 1 may be special, as in beta*a + (1 - beta)*b
-  for (float& parameter : others) parameter *= OTHER;
-  const double caution = others.empty() ? 1 : CAUTION;
-  const auto [shape, pieces] = cheapest(kernel, routine, others, 0, LAST_SHAPE, caution);
-  fits.share = pieces->share;
-  fits.expected = cost_of(*pieces, cost_of_code(kernel, routine));
-  fits.again = cost_of_fitting(*pieces, fits.cost);
-  fits.shape = shape;
-  if (others.empty()) keep(fits, others, pieces, cost_of_code(kernel, routine));
-}
-
-// The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
-// much aside, of the next.
-std::shared_ptr<const Piecewise> fitted(
-    const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
-  const Fits& fits = kernel.fits[routine];
-  auto of_shape = [&](int shape) {
-    return cheapest(kernel, routine, parameters, shape, shape, 1).second;
-  };
-  auto pieces = of_shape(fits.shape);
-  if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
-    pieces = of_shape(fits.shape + 1);
-  return pieces;
-}
-
-// Those for a call; null where the code is faster.
-std::shared_ptr<const Piecewise> polynomials(
-    const Kernel& kernel, Routine routine, const std::vector<float>& parameters,
-    int64_t elements) {
-  if (!HAS_PIECES || kernel.inputs != 1 || routine == DOUBLE_BACKWARD ||
-      elements < (parameters.empty() ? MANY : MANY_MORE))
-    return nullptr;
-  double factor = 1;  // by which parameters may narrow features together
-  for (float parameter : parameters) factor *= std::max(1.0f, std::abs(parameter));
-  if (!(factor <= LARGEST_FACTOR)) return nullptr;
-  Fits& fits = kernel.fits[routine];
-  std::lock_guard<std::mutex> guard(fits.lock);
-  const double cost = cost_of_code(kernel, routine);
-  if (cost == 0) return nullptr;
-  choose_shape(kernel, routine);
-  if (!parameters.empty() && elements * (cost - fits.expected) < GAIN * fits.again) return nullptr;
-  const bool is_same = fits.are_known && fits.parameters.size() == parameters.size() &&
-      !std::memcmp(fits.parameters.data(), parameters.data(), sizeof(float) * parameters.size());
-  if (!is_same)  // 0 and -0 may differ
-    keep(fits, parameters, fitted(kernel, routine, parameters), cost);
-  return fits.pieces;
-}
 
 }  // namespace

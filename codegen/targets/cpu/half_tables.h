@@ -1,5 +1,7 @@
 // Tables for half types: an activation of one input and no parameters has 65,536 values, and as many
-// slopes. They are computed in float64 and rounded once, so that values are correctly rounded.
+// slopes. They are computed in float64 and rounded once, so that values are correctly rounded. Where
+// many elements are computed, polynomials take their place that were compared with them at all of
+// these numbers: they take less time than to look an element up.
 
 #pragma once
 
@@ -7,7 +9,13 @@
 
 namespace {
 
-constexpr int64_t ALL = 1 << 16;  // numbers of a half type
+constexpr int64_t ALL = 1 << 16;     // numbers of a half type
+constexpr double LOOKING_UP = 45;    // an element: instructions that take as long
+constexpr double NEARLY = 1 / 16.0;  // unit in the last place of a half type, that slopes may be off
+constexpr double LARGE = 8;          // float32 units of the largest slope of a piece, that they may
+constexpr double MOST_OF = 0.9;      // a logistic distribution: polynomials are used from there on
+constexpr int QUANTILES = 1000;      // of it, that are looked at
+constexpr float SMALL = 0x1p-6;      // |x| below which the other numbers of a piece may do
 
 // To the nearest float, but towards the odd one of two neighbours: rounding again is then correct.
 float to_odd(double exact) {
@@ -43,16 +51,22 @@ std::vector<double> all_numbers() {
   return numbers;
 }
 
-// The table of a routine, made when it is first needed and kept as long as the process lives.
-template <typename S, typename T, typename Make>
-const T* table(const Kernel& kernel, Routine routine, Make make) {
+// What is made when it is first needed and kept as long as the process lives.
+template <typename T, typename Make>
+const T* made_once(std::atomic<const T*>& place, Make make) {
   static std::mutex making;
-  auto& place = kernel.tables[routine][std::is_same_v<S, at::BFloat16>];
   if (!place) {
     std::lock_guard<std::mutex> guard(making);
     if (!place) place = make();
   }
-  return static_cast<const T*>(place.load());
+  return place;
+}
+
+// The table of a routine.
+template <typename S, typename T, typename Make>
+const T* table(const Kernel& kernel, Routine routine, Make make) {
+  auto& place = kernel.tables[routine][std::is_same_v<S, at::BFloat16>];
+  return static_cast<const T*>(made_once(place, make));
 }
 
 template <typename S>
@@ -83,34 +97,132 @@ bool is_tabulated(const Kernel& kernel, Routine routine) {
   return kernel.inputs == 1 && kernel.dimensions.empty() && routine != DOUBLE_BACKWARD;
 }
 
+// The share of a logistic distribution that is not set aside.
+template <typename S>
+double share_of(const Piecewise& pieces) {
+  int held = 0;
+  for (int k = 0; k < QUANTILES; ++k) {
+    const double below = (k + 0.5) / QUANTILES;
+    const float x = static_cast<float>(S(static_cast<float>(std::log(below / (1 - below)))));
+    held += pieces.has(x);
+  }
+  return double(held) / QUANTILES;
+}
+
+// Whether a polynomial gives the same as the table: that value, or nearly that slope.
+template <typename S>
+bool is_same(float found, S right, float) {
+  return S(found).x == right.x || (std::isnan(found) && std::isnan(float(right)));
+}
+template <typename S>
+bool is_same(float found, float right, float largest) {
+  const double apart = std::is_same_v<S, at::BFloat16> ? 0x1p16 : 0x1p13;  // in floats
+  const double allowed = std::max(NEARLY * apart * unit(std::abs(right)), LARGE * unit(largest));
+  return found == right || (std::isnan(found) && std::isnan(right)) ||
+      std::abs(found - right) <= allowed;
+}
+
+// Polynomials without the pieces where any number of the type gives something else than its table; or
+// without the numbers near 0, where those are the only ones.
+template <typename S, typename Entry>
+Piecewise* checked(const Kernel& kernel, Routine routine, const Entry* right) {
+  auto pieces = cheapest(kernel, routine, {}, LOOKING_UP, 0, LAST_SHAPE, 1).second;
+  const auto numbers = all_numbers<S>();
+  const std::vector<float> x(numbers.begin(), numbers.end()), dy(ALL, 1.0f);
+  std::vector<float> y(ALL);
+  for (int64_t begin = 0; begin < ALL; begin += BLOCK) {
+    float* const row = y.data() + begin;
+    const float* ones = routine == BACKWARD ? dy.data() : nullptr;
+    evaluate<float>(*pieces, {ones, x.data() + begin, nullptr}, &row, BLOCK, false, nullptr);
+  }
+  float largest[CELLS] = {};
+  for (int64_t i = 0; i < ALL; ++i)
+    if (pieces->has(x[i]) && std::isfinite(float(right[i]))) {
+      float& most = largest[pieces->piece_of(x[i])];
+      most = std::max(most, std::abs(float(right[i])));
+    }
+  for (int64_t i = 0; i < ALL; ++i) {
+    if (!pieces->has(x[i])) continue;
+    const int piece = pieces->piece_of(x[i]);
+    if (is_same<S>(y[i], right[i], largest[piece])) continue;
+    if (std::abs(x[i]) < SMALL)
+      pieces->least = std::nextafter(std::abs(x[i]), SMALL);
+    else
+      pieces->absent |= 1u << piece;
+  }
+  pieces->share = share_of<S>(*pieces);
+  return new Piecewise(*pieces);
+}
+
+// Those for so many elements; null where looking them up is faster.
+template <typename S>
+const Piecewise* polynomials_of_halves(const Kernel& kernel, Routine routine, int64_t elements) {
+  if (!HAS_PIECES || elements < MANY) return nullptr;
+  auto& place = kernel.checked[routine][std::is_same_v<S, at::BFloat16>];
+  const Piecewise* found = made_once(place, [&]() -> const Piecewise* {
+    if (routine == FORWARD) return checked<S>(kernel, routine, values<S>(kernel));
+    return checked<S>(kernel, routine, slopes<S>(kernel));
+  });
+  return found->share >= MOST_OF ? found : nullptr;
+}
+
 // Forward: x -> values[x]. Backward: (dy, x) -> dy * slopes[x].
 template <typename S>
 struct LookUp final : Work {
   const S* value_of;
   const float* slope_of;
+  const Piecewise* pieces;  // null where all elements are looked up
+  bool streams;             // what polynomials give bypasses the caches
 
   template <typename... Rest>
   explicit LookUp(const Kernel& kernel, Routine routine, Rest&&... rest)
       : Work(kernel, routine, std::forward<Rest>(rest)...),
         value_of(routine == FORWARD ? values<S>(kernel) : nullptr),
-        slope_of(routine == BACKWARD ? slopes<S>(kernel) : nullptr) {
+        slope_of(routine == BACKWARD ? slopes<S>(kernel) : nullptr),
+        pieces(polynomials_of_halves<S>(kernel, routine, elements)),
+        streams(elements >= 2 * STREAMED && (uintptr_t)results[0].data % 64 == 0) {
     chunks = (elements + CHUNK - 1) / CHUNK;
   }
 
   void compute(int64_t first, int64_t last) override {
     S x_block[BLOCK], dy_block[BLOCK];
-    float wide[BLOCK];
+    int failures = 0;
     for (int64_t begin = first * CHUNK; begin < std::min(elements, last * CHUNK); begin += BLOCK) {
       const int64_t n = std::min(BLOCK, elements - begin);
       const S* x = block(arguments.back(), begin, n, x_block);
-      S* out = static_cast<S*>(results[0].data) + begin;
-      if (routine == FORWARD) {
-        for (int64_t i = 0; i < n; ++i) out[i] = value_of[x[i].x];
-      } else {
-        convert(block(arguments.front(), begin, n, dy_block), wide, n);
-        for (int64_t i = 0; i < n; ++i) wide[i] *= slope_of[x[i].x];
-        convert(wide, out, n);
+      const S* dy = routine == BACKWARD ? block(arguments.front(), begin, n, dy_block) : nullptr;
+      S* y = static_cast<S*>(results[0].data) + begin;
+      int64_t done = 0;
+      if (pieces && failures < MOST_FAILURES) {
+        done = evaluate_most({dy, x, nullptr}, y, n);
+        failures += !done;
       }
+      look_up(dy ? dy + done : nullptr, x + done, y + done, n - done);
+    }
+    if (pieces && streams) arrive();
+  }
+
+  // By polynomials, but for the last few; how many, 0 where they are not worth it.
+  int64_t evaluate_most(const Elements<S>& elements, S* y, int64_t n) const {
+    Missing missing;
+    const int64_t done = n / LANES * LANES;
+    evaluate(*pieces, elements, &y, done, streams, &missing);
+    if (missing.are_many(n)) return 0;
+    for (int64_t i = 0; i < missing.count; ++i) {
+      const int64_t place = missing.places[i];
+      look_up(elements.dy ? elements.dy + place : nullptr, elements.x + place, y + place, 1);
+    }
+    return done;
+  }
+
+  void look_up(const S* dy, const S* x, S* y, int64_t n) const {
+    if (!dy) {
+      for (int64_t i = 0; i < n; ++i) y[i] = value_of[x[i].x];
+    } else {
+      float wide[BLOCK];
+      convert(dy, wide, n);
+      for (int64_t i = 0; i < n; ++i) wide[i] *= slope_of[x[i].x];
+      convert(wide, y, n);
     }
   }
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from actsearch.codegen.programs import Earlier, Program, Step
+from actsearch.codegen.scaling import degree_of_scaling
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import single_range
@@ -122,12 +123,15 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
 
 def _declare(number: int, program: Program) -> None:
     dimensions = [parameter.dimension for parameter in program.parameters]
+    degree = degree_of_scaling(program.expression)
     library().actsearch_declare(
         ctypes.c_int64(number),
         ctypes.c_int64(len(program.inputs)),
         ctypes.c_int64(len(dimensions)),
         (ctypes.c_int64 * len(dimensions))(*dimensions),
         (ctypes.c_float * len(dimensions))(*(p.initial or 1.0 for p in program.parameters)),
+        ctypes.c_int(degree is not None),
+        ctypes.c_int(degree or 0),
     )
 
 

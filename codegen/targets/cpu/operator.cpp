@@ -197,12 +197,14 @@ void actsearch_coster(double (*callback)(int64_t, int)) { coster = callback; }
 
 void actsearch_declare(
     int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions,
-    const float* initial) {
+    const float* initial, int is_scaled, int degree) {
   auto kernel = std::make_unique<Kernel>();
   kernel->id = id;
   kernel->inputs = inputs;
   kernel->dimensions.assign(dimensions, dimensions + parameters);
   kernel->initial.assign(initial, initial + parameters);
+  kernel->is_scaled = is_scaled;
+  kernel->degree = degree;
   std::unique_lock<std::shared_mutex> guard(lock);
   kernels.emplace(id, std::move(kernel));
 }
@@ -224,7 +226,8 @@ void actsearch_register_wide(int64_t id, int routine, void* function) {
 // code computes all of so many elements.
 double actsearch_covered(int64_t id, int routine, int64_t elements, const float* parameters) {
   const Kernel& kernel = find(id);
-  const std::vector<float> given(parameters, parameters + kernel.dimensions.size());
+  std::vector<float> given;
+  if (!kernel.is_scaled) given.assign(parameters, parameters + kernel.dimensions.size());
   const auto pieces = polynomials(kernel, Routine(routine), given, elements);
   return pieces ? pieces->share : 0;
 }

@@ -6,6 +6,8 @@
 
 #include "registry.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #ifdef __AVX512F__
@@ -16,32 +18,61 @@ namespace {
 
 constexpr int CELLS = 32;
 constexpr int HIGHEST = 10;     // degree of a polynomial
-constexpr int64_t AHEAD = 512;  // elements that are fetched before they are needed
+constexpr int64_t AHEAD = 2048;  // bytes that are fetched before they are needed
 
-// A polynomial c0 + c1*r + ... of r = x - centre on each piece.
+// A polynomial c0 + c1*r + ... of r = t - centre on each piece.
 struct Polynomials {
   alignas(64) float centres[CELLS];
   alignas(64) float coefficients[HIGHEST + 1][CELLS];  // that of the highest power first
+  int power_of_x = 0, power_of_b = 0;  // factors beside it; 0 to 2, and -2 to 1
 };
 
-// The polynomials of a routine's results; those of a gradient are factors of dy. The number line
-// around 0 is cut into cells of one width; that of x has the number floor(x*per_unit), modulo 32. A
-// cell is a piece, and they share their number, or it is two, with consecutive numbers.
+// The polynomials of a routine's results; those of a gradient are factors of dy. They are functions
+// of t, which is x or, for a scaled function, b*x. The number line around 0 is cut into cells of one
+// width; that of t has the number floor(t*per_unit), modulo 32. A cell is a piece, and they share
+// their number, or it is two, with consecutive numbers.
 struct Piecewise {
-  float per_unit, limit;  // cells in 1; |x| that is too large
+  float per_unit, limit;  // cells in 1; |t| that is too large
+  float least = 0;        // |t| that is not too small, for half types
   int degree;             // 6, 8 or 10
   bool has_breaks;        // whether a cell is two pieces
+  bool is_scaled;         // whether t is b*x
+  bool is_continuous;     // where b is 0
   double share;           // of a logistic distribution, that polynomials are accurate for
   uint32_t absent;        // bit k: no polynomial is accurate on piece k
   alignas(64) int32_t first[CELLS];  // of a cell: its first piece
   alignas(64) float breaks[CELLS];   // of a cell: where its second piece begins; infinity if none
   std::vector<Polynomials> results;
+
+  // Whether it has a number that is in no absent piece.
+  bool has(float t) const {
+    return std::abs(t) < limit && std::abs(t) >= least && !(absent >> piece_of(t) & 1);
+  }
+
+  // The piece that a number is on.
+  int piece_of(float t) const {
+    const int cell = int(std::floor(t * per_unit)) & (CELLS - 1);
+    return has_breaks ? first[cell] + (t >= breaks[cell]) : cell;
+  }
+
+  // Whether no power of b overflows, and b is not where the function may be something else.
+  bool serves(float b) const {
+    return b == 0 ? is_continuous : 0x1p-40f <= std::abs(b) && std::abs(b) <= 0x1p40f;
+  }
+};
+
+// Elements in the memory order of x; their number is a multiple of 32.
+template <typename S>
+struct Elements {
+  const S* dy;  // null where it counts as 1
+  const S* x;
+  const float* b;  // for a scaled function
 };
 
 // The elements of a block that no polynomial is accurate for.
 struct Missing {
   int64_t count = 0;
-  alignas(64) float dy[BLOCK], x[BLOCK];
+  alignas(64) float dy[BLOCK], x[BLOCK], b[BLOCK];
   int32_t places[BLOCK];  // in the block
 
   bool are_many(int64_t n) const { return count > n / 2; }
@@ -60,77 +91,165 @@ inline __m512i entry(const int32_t* row, __m512i place) {
   return _mm512_permutex2var_epi32(_mm512_load_si512(row), place, _mm512_load_si512(row + 16));
 }
 
-// y = f(x), or dy*f(x), of 16*VECTORS elements from i on.
-template <int DEGREE, int VECTORS, bool BREAKS, bool WITH_DY, bool STREAMS>
+// How 32 elements become two vectors, and where they are. Those of bfloat16 are every other one, so
+// that shifts do what permutations would.
+constexpr int VECTORS = 2;
+
+inline __m512 vector(const float* from, int v) { return _mm512_loadu_ps(from + 16 * v); }
+inline __m512 vector(const at::Half* from, int v) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(from + 16 * v)));
+}
+inline __m512 vector(const at::BFloat16* from, int v) {
+  const __m512i both = _mm512_loadu_si512(from);
+  return _mm512_castsi512_ps(
+      v ? _mm512_and_si512(both, _mm512_set1_epi32(0xffff0000)) : _mm512_slli_epi32(both, 16));
+}
+template <typename S>
+inline __m512i lanes(int v) {
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  if (std::is_same_v<S, at::BFloat16>)
+    return _mm512_add_epi32(_mm512_slli_epi32(lane, 1), _mm512_set1_epi32(v));
+  return _mm512_add_epi32(lane, _mm512_set1_epi32(16 * v));
+}
+
+template <bool STREAMS>
+inline void store(float* to, const __m512* value) {
+  for (int v = 0; v < VECTORS; ++v)
+    STREAMS ? _mm512_stream_ps(to + 16 * v, value[v]) : _mm512_storeu_ps(to + 16 * v, value[v]);
+}
+template <bool STREAMS>
+inline void store(void* to, __m512i both) {
+  STREAMS ? _mm512_stream_si512((__m512i*)to, both) : _mm512_storeu_si512(to, both);
+}
+template <bool STREAMS>
+inline void store(at::Half* to, const __m512* value) {
+  const __m512i first = _mm512_castsi256_si512(_mm512_cvtps_ph(value[0], _MM_FROUND_TO_NEAREST_INT));
+  store<STREAMS>(
+      to, _mm512_inserti64x4(first, _mm512_cvtps_ph(value[1], _MM_FROUND_TO_NEAREST_INT), 1));
+}
+inline __m512i rounded(__m512 value) {  // to nearest, ties to even; the upper half is a bfloat16
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+}
+template <bool STREAMS>
+inline void store(at::BFloat16* to, const __m512* value) {
+  const __m512i upper = _mm512_and_si512(rounded(value[1]), _mm512_set1_epi32(0xffff0000));
+  store<STREAMS>(to, _mm512_or_si512(upper, _mm512_srli_epi32(rounded(value[0]), 16)));
+}
+
+// y times the powers that stand beside a polynomial.
+struct Powers512 {
+  __mmask16 x, xx, b, divided, divided_twice;  // all ones where it applies
+
+  Powers512() = default;
+  explicit Powers512(const Polynomials& polynomials)
+      : x(all(polynomials.power_of_x >= 1)),
+        xx(all(polynomials.power_of_x >= 2)),
+        b(all(polynomials.power_of_b >= 1)),
+        divided(all(polynomials.power_of_b <= -1)),
+        divided_twice(all(polynomials.power_of_b <= -2)) {}
+
+  static __mmask16 all(bool condition) { return condition ? 0xffff : 0; }
+
+  __m512 operator()(__m512 y, __m512 x_, __m512 b_) const {
+    y = _mm512_mask_mul_ps(y, x, y, x_);
+    y = _mm512_mask_mul_ps(y, xx, y, x_);
+    y = _mm512_mask_mul_ps(y, b, y, b_);
+    if (__builtin_expect(divided, 0)) {
+      y = _mm512_div_ps(y, b_);
+      y = _mm512_mask_div_ps(y, divided_twice, y, b_);
+    }
+    return y;
+  }
+};
+
+// y = f(x), or dy*f(x), of 32 elements from i on, for one result or two.
+template <
+    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, bool STREAMS, typename S>
 inline __attribute__((always_inline)) void evaluate_some(
-    const Piecewise& pieces, const Polynomials& polynomials, const float* dy, const float* x,
-    float* y, int64_t i, Missing* missing) {
-  if (WITH_DY) dy += i;
-  x += i;
-  y += i;
+    const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
+    const Elements<S>& elements, S* const* y, int64_t i, Missing* missing) {
+  const S *dy = WITH_DY ? elements.dy + i : nullptr, *x = elements.x + i;
+  const float* b = SCALED ? elements.b + i : nullptr;
   const __m512i one = _mm512_set1_epi32(1), absent = _mm512_set1_epi32(pieces.absent);
   const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23 rounds to whole numbers
   const __m512 per_unit = _mm512_set1_ps(pieces.per_unit), limit = _mm512_set1_ps(pieces.limit);
-  __m512 r[VECTORS], value[VECTORS];
+  const __m512 least = _mm512_set1_ps(pieces.least);
+  __m512 r[RESULTS][VECTORS], value[RESULTS][VECTORS];
   __m512i place[VECTORS];  // its last five bits are the number of the cell, then of the piece
   __mmask16 without[VECTORS];
+  if (STREAMS)
+    for (int64_t at = 0; at < int64_t(16 * VECTORS * sizeof(S)); at += 64) {
+      _mm_prefetch((const char*)x + AHEAD + at, _MM_HINT_T0);
+      if (WITH_DY) _mm_prefetch((const char*)dy + AHEAD + at, _MM_HINT_T0);
+    }
   for (int v = 0; v < VECTORS; ++v) {
-    if (STREAMS) _mm_prefetch((const char*)(x + AHEAD + 16 * v), _MM_HINT_T0);
-    if (STREAMS && WITH_DY) _mm_prefetch((const char*)(dy + AHEAD + 16 * v), _MM_HINT_T0);
-    r[v] = _mm512_loadu_ps(x + 16 * v);
+    __m512 t = vector(x, v);
+    if (SCALED) t = _mm512_mul_ps(t, vector(b, v));
     place[v] = _mm512_castps_si512(_mm512_fmadd_round_ps(
-        r[v], per_unit, shift, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
-    without[v] = _mm512_cmp_ps_mask(_mm512_abs_ps(r[v]), limit, _CMP_NLT_UQ);
+        t, per_unit, shift, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+    without[v] = _mm512_cmp_ps_mask(_mm512_abs_ps(t), limit, _CMP_NLT_UQ);
+    if (!std::is_same_v<S, float>)
+      without[v] |= _mm512_cmp_ps_mask(_mm512_abs_ps(t), least, _CMP_LT_OQ);
     if (BREAKS) {
-      const __mmask16 beyond =
-          _mm512_cmp_ps_mask(r[v], entry(pieces.breaks, place[v]), _CMP_GE_OQ);
+      const __mmask16 beyond = _mm512_cmp_ps_mask(t, entry(pieces.breaks, place[v]), _CMP_GE_OQ);
       place[v] = entry(pieces.first, place[v]);
       place[v] = _mm512_mask_add_epi32(place[v], beyond, place[v], one);
     }
     if (WITH_DY && missing)  // 0 times infinity may not be what the code gives
       without[v] |= _mm512_cmp_ps_mask(
-          _mm512_abs_ps(_mm512_loadu_ps(dy + 16 * v)),
-          _mm512_set1_ps(std::numeric_limits<float>::infinity()), _CMP_NLT_UQ);
+          _mm512_abs_ps(vector(dy, v)), _mm512_set1_ps(std::numeric_limits<float>::infinity()),
+          _CMP_NLT_UQ);
     without[v] |= _mm512_test_epi32_mask(_mm512_rorv_epi32(absent, place[v]), one);
-    r[v] = _mm512_sub_ps(r[v], entry(polynomials.centres, place[v]));
-    value[v] = entry(polynomials.coefficients[0], place[v]);
+    for (int k = 0; k < RESULTS; ++k) {
+      const __m512 centre = entry(polynomials[k].centres, place[v]);
+      r[k][v] = SCALED ? _mm512_fmsub_ps(vector(x, v), vector(b, v), centre)
+                       : _mm512_sub_ps(t, centre);
+      value[k][v] = entry(polynomials[k].coefficients[0], place[v]);
+    }
   }
 #pragma GCC unroll 16
-  for (int k = 1; k <= DEGREE; ++k)
-    for (int v = 0; v < VECTORS; ++v)
-      value[v] = _mm512_fmadd_ps(value[v], r[v], entry(polynomials.coefficients[k], place[v]));
-  for (int v = 0; v < VECTORS; ++v) {
+  for (int power = 1; power <= DEGREE; ++power)
+    for (int k = 0; k < RESULTS; ++k)
+      for (int v = 0; v < VECTORS; ++v)
+        value[k][v] = _mm512_fmadd_ps(
+            value[k][v], r[k][v], entry(polynomials[k].coefficients[power], place[v]));
+  for (int v = 0; v < VECTORS; ++v)
     if (__builtin_expect(without[v], 0) && missing) {
-      const __m512i lanes = _mm512_add_epi32(
-          _mm512_set1_epi32(int(i) + 16 * v),
-          _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
-      _mm512_mask_compressstoreu_epi32(missing->places + missing->count, without[v], lanes);
-      _mm512_mask_compressstoreu_ps(
-          missing->x + missing->count, without[v], _mm512_loadu_ps(x + 16 * v));
-      if (WITH_DY)
-        _mm512_mask_compressstoreu_ps(
-            missing->dy + missing->count, without[v], _mm512_loadu_ps(dy + 16 * v));
-      missing->count += __builtin_popcount(without[v]);
+      const __m512i places = _mm512_add_epi32(_mm512_set1_epi32(int(i)), lanes<S>(v));
+      int64_t& count = missing->count;
+      _mm512_mask_compressstoreu_epi32(missing->places + count, without[v], places);
+      _mm512_mask_compressstoreu_ps(missing->x + count, without[v], vector(x, v));
+      if (WITH_DY) _mm512_mask_compressstoreu_ps(missing->dy + count, without[v], vector(dy, v));
+      if (SCALED) _mm512_mask_compressstoreu_ps(missing->b + count, without[v], vector(b, v));
+      count += __builtin_popcount(without[v]);
     }
-    if (WITH_DY) value[v] = _mm512_mul_ps(value[v], _mm512_loadu_ps(dy + 16 * v));
-    if (STREAMS)
-      _mm512_stream_ps(y + 16 * v, value[v]);
+  for (int k = 0; k < RESULTS; ++k) {
+    for (int v = 0; v < VECTORS; ++v) {
+      __m512& y = value[k][v];
+      if (WITH_DY) y = _mm512_mul_ps(y, vector(dy, v));
+      if (SCALED) y = powers[k](y, vector(x, v), vector(b, v));
+    }
+    if (STREAMS && k == 0)
+      store<true>(y[k] + i, value[k]);
     else
-      _mm512_storeu_ps(y + 16 * v, value[v]);
+      store<false>(y[k] + i, value[k]);
   }
 }
 
-// The same of a block of n elements, a multiple of 16.
-template <int DEGREE, bool BREAKS, bool WITH_DY, bool STREAMS>
+// The same of a block of n elements.
+template <
+    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, bool STREAMS, typename S>
 void evaluate_block(
-    const Piecewise& pieces, int64_t result, const float* dy, const float* x, float* y, int64_t n,
+    const Piecewise& pieces, int64_t first, const Elements<S>& elements, S* const* y, int64_t n,
     Missing* missing) {
-  const Polynomials& polynomials = pieces.results[result];
-  int64_t i = 0;
-  for (; i + 32 <= n; i += 32)
-    evaluate_some<DEGREE, 2, BREAKS, WITH_DY, STREAMS>(pieces, polynomials, dy, x, y, i, missing);
-  if (i < n)
-    evaluate_some<DEGREE, 1, BREAKS, WITH_DY, STREAMS>(pieces, polynomials, dy, x, y, i, missing);
+  const Polynomials* polynomials = &pieces.results[first];
+  Powers512 powers[RESULTS];
+  for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k]);
+  for (int64_t i = 0; i < n; i += 32)
+    evaluate_some<DEGREE, RESULTS, BREAKS, WITH_DY, SCALED, STREAMS>(
+        pieces, polynomials, powers, elements, y, i, missing);
   if (STREAMS && missing && missing->count) arrive();
 }
 
@@ -138,27 +257,46 @@ template <typename F>
 void choose(bool condition, F f) {
   condition ? f(std::true_type()) : f(std::false_type());
 }
+template <typename F>
+void choose_degree(int degree, F f) {
+  switch (degree) {
+    case 6: return f(std::integral_constant<int, 6>());
+    case 8: return f(std::integral_constant<int, 8>());
+    default: return f(std::integral_constant<int, 10>());
+  }
+}
 
-// y = f(x), or dy*f(x) where there is a dy, of a block of n elements, a multiple of 16. Missing is
-// where |x| is too large, and where no polynomial is accurate.
+// y = f(x), or dy*f(x) where there is a dy, of n elements of a block, for all results. The first may
+// bypass the caches. Missing is where |t| is too large, and where no polynomial is accurate.
+template <typename S>
 void evaluate(
-    const Piecewise& pieces, int64_t result, const float* dy, const float* x, float* y, int64_t n,
-    bool streams, Missing* missing) {
-  auto run = [&](auto degree, auto breaks, auto with_dy, auto streams) {
-    evaluate_block<degree(), breaks(), with_dy(), streams()>(
-        pieces, result, dy, x, y, n, missing);
-  };
-  choose(pieces.has_breaks, [&](auto breaks) {
-    choose(dy, [&](auto with_dy) {
-      choose(streams, [&](auto streams) {
-        switch (pieces.degree) {
-          case 6: return run(std::integral_constant<int, 6>(), breaks, with_dy, streams);
-          case 8: return run(std::integral_constant<int, 8>(), breaks, with_dy, streams);
-          default: return run(std::integral_constant<int, 10>(), breaks, with_dy, streams);
-        }
+    const Piecewise& pieces, const Elements<S>& elements, S* const* y, int64_t n, bool streams,
+    Missing* missing) {
+  const int64_t results = pieces.results.size();
+  for (int64_t first = 0; first < results; first += 2) {
+    if (first) {  // what is missing is the same for all results
+      streams = false;
+      missing = nullptr;
+    }
+    auto run = [&](auto two, auto degree, auto breaks, auto with_dy, auto scaled, auto streams) {
+      if constexpr (std::is_same_v<S, float> ? with_dy() || !two() : !two() && !scaled())
+        evaluate_block<degree(), 1 + two(), breaks(), with_dy(), scaled(), streams()>(
+            pieces, first, elements, y + first, n, missing);
+    };
+    choose(first + 1 < results, [&](auto two) {
+      choose(pieces.has_breaks, [&](auto breaks) {
+        choose(elements.dy, [&](auto with_dy) {
+          choose(pieces.is_scaled, [&](auto scaled) {
+            choose(streams, [&](auto streams) {
+              choose_degree(pieces.degree, [&](auto degree) {
+                run(two, degree, breaks, with_dy, scaled, streams);
+              });
+            });
+          });
+        });
       });
     });
-  });
+  }
 }
 
 #else
@@ -166,8 +304,8 @@ constexpr bool HAS_PIECES = false;
 
 inline void arrive() {}
 
-void evaluate(
-    const Piecewise&, int64_t, const float*, const float*, float*, int64_t, bool, Missing*) {}
+template <typename S>
+void evaluate(const Piecewise&, const Elements<S>&, S* const*, int64_t, bool, Missing*) {}
 #endif
 
 }  // namespace

@@ -16,7 +16,7 @@
 namespace {
 
 constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
-constexpr int64_t LANES = 16;             // their number is a multiple of this
+constexpr int64_t LANES = 32;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
 constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
@@ -47,11 +47,14 @@ struct Kernel {
   int64_t inputs = 1;
   std::vector<int64_t> dimensions;  // of the parameters
   std::vector<float> initial;       // values of the parameters
+  bool is_scaled = false;           // whether f(c*x, b/c) = c^degree*f(x, b) for its only parameter
+  int degree = 0;
   std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
   void* single[ROUTINES] = {};                // null where only float64 is accurate
   double bound[ROUTINES] = {};                // |x| up to which `single` holds
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
+  mutable std::atomic<const Piecewise*> checked[ROUTINES][2] = {};  // polynomials instead of those
   mutable Fits fits[ROUTINES];
 };
 

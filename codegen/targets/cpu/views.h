@@ -19,6 +19,10 @@ namespace {
 
 // ---- conversion of blocks
 
+template <typename T>
+void convert(const T* from, T* to, int64_t n) {
+  std::memcpy(to, from, n * sizeof(T));
+}
 template <typename S, typename T>
 void convert(const S* from, T* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]);
@@ -53,6 +57,47 @@ void convert(const float* from, at::BFloat16* to, int64_t n) {  // to nearest, t
   }
 }
 
+// ---- runs of a parameter, which may be short
+
+template <typename T>
+double sum(const T* from, int64_t n) {
+  double lanes[16] = {}, total = 0;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int lane = 0; lane < 16; ++lane) lanes[lane] += from[i + lane];
+  for (; i < n; ++i) total += from[i];
+  for (double lane : lanes) total += lane;
+  return total;
+}
+template <typename T>
+void fill(T* to, int64_t n, T value) {
+  std::fill(to, to + n, value);
+}
+
+#ifdef __AVX512F__
+inline __mmask16 first_lanes(int64_t n) { return (1u << n) - 1; }
+
+double sum(const float* from, int64_t n) {
+  __m512d low = _mm512_setzero_pd(), high = low;
+  auto add = [&](__m512 row) {
+    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(row)));
+    const __m512d upper = _mm512_castps_pd(row);
+    high = _mm512_add_pd(
+        high, _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(upper, 1))));
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) add(_mm512_loadu_ps(from + i));
+  if (i < n) add(_mm512_maskz_loadu_ps(first_lanes(n - i), from + i));
+  return _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+}
+void fill(float* to, int64_t n, float value) {
+  const __m512 row = _mm512_set1_ps(value);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) _mm512_storeu_ps(to + i, row);
+  if (i < n) _mm512_mask_storeu_ps(to + i, first_lanes(n - i), row);
+}
+#endif
+
 // ---- views: a tensor, or a parameter that does not advance, in the memory order of the result
 
 struct View {
@@ -79,6 +124,11 @@ struct View {
   }
   bool contiguous() const { return count == 1 && (strides[0] == 1 || sizes[0] == 1); }
   bool constant() const { return count == 1 && strides[0] == 0; }
+  int64_t span() const {  // elements from the first to the last
+    int64_t found = 1;
+    for (int64_t d = 0; d < count; ++d) found += (sizes[d] - 1) * strides[d];
+    return found;
+  }
 
   // f(offset of the tensor's element, stride, place in the block, length) for every run
   template <typename F>
@@ -110,7 +160,7 @@ struct View {
       if (stride == 1)
         convert(from + offset, to + place, length);
       else if (stride == 0)
-        std::fill(to + place, to + place + length, static_cast<T>(from[offset]));
+        fill(to + place, length, static_cast<T>(from[offset]));
       else
         for (int64_t i = 0; i < length; ++i)
           to[place + i] = static_cast<T>(from[offset + i * stride]);
@@ -122,13 +172,7 @@ struct View {
     runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
       const T* from = contributions + place;
       if (stride == 0) {
-        double lanes[16] = {}, sum = 0;
-        int64_t i = 0;
-        for (; i + 16 <= length; i += 16)
-          for (int lane = 0; lane < 16; ++lane) lanes[lane] += from[i + lane];
-        for (; i < length; ++i) sum += from[i];
-        for (double lane : lanes) sum += lane;
-        total[offset] += sum;
+        total[offset] += sum(from, length);
       } else {
         for (int64_t i = 0; i < length; ++i) total[offset + i] += from[i];
       }

@@ -1,0 +1,130 @@
+// When polynomials take the place of a routine's code, and of which shape they are.
+
+#pragma once
+
+#include "fitting.h"
+
+namespace {
+
+// When polynomials are fitted.
+constexpr int64_t MANY = 1 << 13;        // elements from which on
+constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
+constexpr double LARGEST_FACTOR = 64;    // of parameters: beyond, features may be too narrow
+constexpr float OTHER = 1.25;            // of an initial parameter: for what the shape is chosen
+constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
+
+// When they are used.
+constexpr int WIDE = 5;             // how many times longer float64 code takes
+constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
+constexpr int POINTS_OF_CUT = 4000;  // that finding where two pieces meet takes
+constexpr double SCALING = 5;       // instructions for each result of a scaled function
+constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
+constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
+constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
+constexpr double LITTLE = 4;        // instructions that no other shape is tried for
+constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
+
+// About how many instructions an element of a logistic distribution takes.
+double cost_of(const Piecewise& pieces, double cost_of_code) {
+  const double apiece =
+      10 + 2 * (pieces.degree + 1) + 5 * pieces.has_breaks + SCALING * pieces.is_scaled;
+  return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
+}
+
+// As many, in all, of fitting at other parameters.
+double cost_of_fitting(const Piecewise& pieces, double cost_of_code) {
+  int cuts = 0;
+  for (float at : pieces.breaks) cuts += std::isfinite(at);
+  const double points = CELLS * (POINTS + CHECKS_WITH_PARAMETERS) + POINTS_OF_CUT * cuts;
+  return points * (WIDE * cost_of_code + APIECE * pieces.results.size());
+}
+
+// Instructions an element of a routine's code; 0 where polynomials do not take its place.
+double cost_of_code(const Kernel& kernel, Routine routine) {
+  Fits& fits = kernel.fits[routine];
+  if (fits.cost < 0) fits.cost = coster ? coster(kernel.id, routine) : 0;
+  TORCH_CHECK(fits.cost >= 0, "the code of an activation could not be measured");
+  return fits.cost * (kernel.single[routine] ? 1 : WIDE);
+}
+
+// The cheapest polynomials of some shapes, by its number, where what they take the place of has a cost.
+std::pair<int, std::shared_ptr<Piecewise>> cheapest(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters, double cost,
+    int first, int last, double caution) {
+  const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
+  const Exact exact(kernel, routine, parameters);
+  std::pair<int, std::shared_ptr<Piecewise>> found(first, nullptr);
+  for (int shape = first; shape <= last; ++shape) {
+    const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
+    const double expected = cost_of(*pieces, cost);
+    if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
+    if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
+  }
+  return found;
+}
+
+// Keeps polynomials for calls with these parameters; none where the code is faster.
+void keep(
+    Fits& fits, const std::vector<float>& parameters, std::shared_ptr<const Piecewise> pieces,
+    double cost_of_code) {
+  const bool are_faster = cost_of(*pieces, cost_of_code) < WORTHWHILE * cost_of_code;
+  fits.pieces = are_faster ? pieces : nullptr;
+  fits.parameters = parameters;
+  fits.are_known = true;
+}
+
+// The shape that suits parameters near the initial ones best, if it is not known yet.
+void choose_shape(const Kernel& kernel, Routine routine) {
+  Fits& fits = kernel.fits[routine];
+  if (fits.shape >= 0) return;
+  std::vector<float> others;
+  if (!kernel.is_scaled) others = kernel.initial;  // 1 may be special, as in beta*a + (1 - beta)*b
+  for (float& parameter : others) parameter *= OTHER;
+  const double caution = others.empty() ? 1 : CAUTION, cost = cost_of_code(kernel, routine);
+  const auto [shape, pieces] = cheapest(kernel, routine, others, cost, 0, LAST_SHAPE, caution);
+  fits.share = pieces->share;
+  fits.expected = cost_of(*pieces, cost);
+  fits.again = cost_of_fitting(*pieces, fits.cost);
+  fits.shape = shape;
+  if (others.empty()) keep(fits, others, pieces, cost);
+}
+
+// The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
+// much aside, of the next.
+std::shared_ptr<const Piecewise> fitted(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
+  const Fits& fits = kernel.fits[routine];
+  auto of_shape = [&](int shape) {
+    const double cost = cost_of_code(kernel, routine);
+    return cheapest(kernel, routine, parameters, cost, shape, shape, 1).second;
+  };
+  auto pieces = of_shape(fits.shape);
+  if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
+    pieces = of_shape(fits.shape + 1);
+  return pieces;
+}
+
+// Those for a call, which has no parameters if the function is scaled; null where the code is faster.
+std::shared_ptr<const Piecewise> polynomials(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters,
+    int64_t elements) {
+  if (!HAS_PIECES || kernel.inputs != 1 || routine == DOUBLE_BACKWARD ||
+      elements < (parameters.empty() ? MANY : MANY_MORE))
+    return nullptr;
+  double factor = 1;  // by which parameters may narrow features together
+  for (float parameter : parameters) factor *= std::max(1.0f, std::abs(parameter));
+  if (!(factor <= LARGEST_FACTOR)) return nullptr;
+  Fits& fits = kernel.fits[routine];
+  std::lock_guard<std::mutex> guard(fits.lock);
+  const double cost = cost_of_code(kernel, routine);
+  if (cost == 0) return nullptr;
+  choose_shape(kernel, routine);
+  if (!parameters.empty() && elements * (cost - fits.expected) < GAIN * fits.again) return nullptr;
+  const bool is_same = fits.are_known && fits.parameters.size() == parameters.size() &&
+      !std::memcmp(fits.parameters.data(), parameters.data(), sizeof(float) * parameters.size());
+  if (!is_same)  // 0 and -0 may differ
+    keep(fits, parameters, fitted(kernel, routine, parameters), cost);
+  return fits.pieces;
+}
+
+}  // namespace
