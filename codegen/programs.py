@@ -21,6 +21,7 @@ from functools import cached_property, lru_cache
 from actsearch.codegen.gradients import CLEAN, ZERO, differentiate
 from actsearch.codegen.guards import guard
 from actsearch.codegen.stable import stabilise
+from actsearch.codegen.trials import LARGEST
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
 from actsearch.grammar.language import as_expression
@@ -29,6 +30,18 @@ from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS, OPERATORS
 DY = Parameter("∂y")
 """The gradient of the loss for y; no user can write this name."""
 
+_EXACT = {"neg", "abs", "sign", "relu", "max", "min", "where", *COMPARISONS}  # they never round
+_SIGN_KEEPING = {
+    "neg",
+    "abs",
+    "sign",
+    "relu",
+    "max",
+    "min",
+    "sqrt",
+}  # of results, signs of operands
+_DOMAIN_BY_SIGN = {"div", "sqrt", "log"}
+_FAR = {("gt", LARGEST), ("lt", -LARGEST)}
 _WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
 
 
@@ -101,13 +114,65 @@ class Routine:
                 operand if isinstance(operand, float) else lowest.get(operand, -math.inf)
                 for operand in step.operands
             ]
-            partial = step.operands[-1 if step.operator == "div" else 0]
-            if OPERATORS[step.operator].domain and isinstance(partial, Earlier):
+            partial = _partial_operand(step)
+            if isinstance(partial, Earlier) and not self._decides_truly(step):
                 bound = lowest[partial]
                 if not (bound > 0 or (bound == 0 and step.operator == "sqrt")):
                     return False
             lowest[Earlier(place)] = _lowest(step, bounds)
         return True
+
+    @cached_property
+    def undefined(self) -> tuple[frozenset[int], ...]:
+        """For each result the steps that are NaN only where it is undefined, and make it NaN."""
+        sources: list[frozenset[int]] = []
+        for place, step in enumerate(self.steps):
+            inner = [
+                sources[operand.step] if isinstance(operand, Earlier) else frozenset()
+                for operand in step.operands
+            ]
+            if step.operator != "where":
+                found = frozenset().union(*inner)
+            elif self._is_far(step.operands[0]):
+                found = inner[2]
+            else:
+                found = inner[1] & inner[2]
+            if _partial_operand(step) is not None and self._decides_truly(step):
+                found |= {place}
+            sources.append(frozenset() if step.operator in COMPARISONS else found)
+        return tuple(
+            sources[result.step] if isinstance(result, Earlier) else frozenset()
+            for result in self.results
+        )
+
+    def _is_far(self, condition: Operand) -> bool:
+        """Whether a condition holds for infinities and for nothing else."""
+        if not isinstance(condition, Earlier):
+            return False
+        step = self.steps[condition.step]
+        bound = step.operands[1]
+        return isinstance(bound, float) and (step.operator, bound) in _FAR
+
+    def _decides_truly(self, step: Step) -> bool:
+        """Whether a step is out of its domain only where exact arithmetic is, too."""
+        exact, of_true_sign = self._faithful
+        known = of_true_sign if step.operator in _DOMAIN_BY_SIGN else exact
+        partial = _partial_operand(step)
+        return not isinstance(partial, Earlier) or partial.step in known
+
+    @cached_property
+    def _faithful(self) -> tuple[set[int], set[int]]:
+        """The steps that nothing rounds, and those whose sign is that of the exact value."""
+        exact: set[int] = set()
+        of_true_sign: set[int] = set()
+        for place, step in enumerate(self.steps):
+            earlier = {operand.step for operand in step.operands if isinstance(operand, Earlier)}
+            if step.operator in _EXACT and earlier <= exact:
+                exact.add(place)
+            keeps_signs = step.operator in _SIGN_KEEPING and earlier <= of_true_sign
+            if place in exact or keeps_signs:
+                of_true_sign.add(place)
+        return exact, of_true_sign
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -160,6 +225,13 @@ class Program:
         from actsearch.codegen.targets.base import listing
 
         return listing(self)
+
+
+def _partial_operand(step: Step) -> Operand | None:
+    """The operand that has to be in the domain of the step's operator, if it has one."""
+    if not OPERATORS[step.operator].domain:
+        return None
+    return step.operands[-1 if step.operator == "div" else 0]
 
 
 def _lowest(step: Step, bounds: Sequence[float]) -> float:

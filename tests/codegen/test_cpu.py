@@ -103,6 +103,14 @@ def test_elementary_functions_are_accurate(name: str) -> None:
             assert error <= WIDE_ULPS.get(name, 4), (name, wide[k], float(error))
 
 
+@pytest.mark.parametrize("name", UNARY)
+def test_elementary_functions_of_nan_are_nan_or_lost(name: str) -> None:
+    payloads = np.array([0x7FC00000, 0xFFC00000, 0x7FC12345, 0x7FFFFFFF, 0xFFFFFFFF], np.uint32)
+    for x in payloads.view(np.float32):
+        found, lost = run(name, "f32", np.full(16, x))
+        assert lost or np.isnan(found).all()
+
+
 PERIODIC_ROOTS = frozenset({"j1", "sinc"})  # near their roots their terms cancel
 
 

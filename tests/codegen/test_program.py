@@ -143,12 +143,35 @@ def test_a_step_is_not_taken_for_a_number() -> None:
         ("x/beta", True),  # a number of the user's, which no rounding changes
         ("x/(x + eps)", False),
         ("log(x*x)", False),
-        ("1/sqrt(abs(x))", False),
+        ("1/sqrt(abs(x))", True),  # a pole, whatever is rounded
+        ("sqrt(min(x, beta))", True),
+        ("log(max(-x, 0))/sqrt(x)", True),
+        ("acos(max(x, -3))", True),
+        ("1/sqrt(x + beta)", False),
+        ("acos(sqrt(x))", False),  # of a number a little more than 1
         ("sqrt(1 - x**2)", False),
     ],
 )
 def test_which_steps_may_leave_their_domain(text: str, is_total: bool) -> None:
     assert program(parse(text)).forward.is_total == is_total
+
+
+@pytest.mark.parametrize(
+    ("text", "operators"),
+    [
+        ("sqrt(x)/(x + eps)", ["sqrt"]),
+        ("sin(log(-x)) + 1/(x - 2)", ["log"]),
+        ("sqrt(x - 1) + 1/(x - 2)", []),  # rounding decides
+        ("where(x > 1, sqrt(x), log(-x)) + 1/(x - 2)", []),  # one of them is always undefined
+        ("where(x > 1, sqrt(x), sqrt(x)*x) + 1/(x - 2)", ["sqrt"]),
+    ],
+)
+def test_steps_that_are_nan_where_the_function_is_undefined(
+    text: str, operators: list[str]
+) -> None:
+    routine = program(parse(text)).forward
+    (found,) = routine.undefined
+    assert [routine.steps[place].operator for place in found] == operators
 
 
 def test_only_arguments_are_read() -> None:

@@ -142,7 +142,11 @@ class CRenderer(Renderer):
         for number, result in enumerate(routine.results):
             lines.append(f"out{number}[i] = {code(result).text};")
             if self.checked and not routine.is_total and isinstance(result, Earlier):
-                lines.append(f"lost |= not_finite({code(result).text});")
+                missing = f"not_finite({code(result).text})"
+                defined = [f"(t{k + 1} == t{k + 1})" for k in sorted(routine.undefined[number])]
+                if defined:
+                    missing = f"{' & '.join(defined)} ? {missing} : 0"
+                lines.append(f"lost |= {missing};")
         return lines
 
     def corrected(self, routine: Routine) -> set[int]:
