@@ -495,7 +495,8 @@ class Fitting {
     std::vector<float> found(exact.results() * checks);
     std::vector<float*> rows;
     for (int64_t k = 0; k < exact.results(); ++k) rows.push_back(found.data() + k * checks);
-    evaluate<float>(pieces, {ones.data(), x, b}, rows.data(), checks, false, nullptr);
+    const float* dy = exact.results() > 1 ? ones.data() : nullptr;
+    evaluate<float>(pieces, {dy, x, b}, rows.data(), checks, false, nullptr);
     for (int64_t k = 0; k < exact.results(); ++k) {
       const double* right = right_rows.data() + k * checks;
       const float* y = rows[k];

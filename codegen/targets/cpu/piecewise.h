@@ -64,7 +64,7 @@ struct Piecewise {
 // Elements in the memory order of x; their number is a multiple of 32.
 template <typename S>
 struct Elements {
-  const S* dy;  // null where it counts as 1
+  const S* dy;  // null where it counts as 1, for one result
   const S* x;
   const float* b;  // for a scaled function
 };
@@ -112,30 +112,28 @@ inline __m512i lanes(int v) {
   return _mm512_add_epi32(lane, _mm512_set1_epi32(16 * v));
 }
 
-template <bool STREAMS>
-inline void store(float* to, const __m512* value) {
+inline void store(float* to, const __m512* value, bool streams) {
   for (int v = 0; v < VECTORS; ++v)
-    STREAMS ? _mm512_stream_ps(to + 16 * v, value[v]) : _mm512_storeu_ps(to + 16 * v, value[v]);
+    streams ? _mm512_stream_ps(to + 16 * v, value[v]) : _mm512_storeu_ps(to + 16 * v, value[v]);
 }
-template <bool STREAMS>
-inline void store(void* to, __m512i both) {
-  STREAMS ? _mm512_stream_si512((__m512i*)to, both) : _mm512_storeu_si512(to, both);
+inline void store(void* to, __m512i both, bool streams) {
+  streams ? _mm512_stream_si512((__m512i*)to, both) : _mm512_storeu_si512(to, both);
 }
-template <bool STREAMS>
-inline void store(at::Half* to, const __m512* value) {
+inline void store(at::Half* to, const __m512* value, bool streams) {
   const __m512i first = _mm512_castsi256_si512(_mm512_cvtps_ph(value[0], _MM_FROUND_TO_NEAREST_INT));
-  store<STREAMS>(
-      to, _mm512_inserti64x4(first, _mm512_cvtps_ph(value[1], _MM_FROUND_TO_NEAREST_INT), 1));
+  store(
+      (void*)to, _mm512_inserti64x4(first, _mm512_cvtps_ph(value[1], _MM_FROUND_TO_NEAREST_INT), 1),
+      streams);
 }
 inline __m512i rounded(__m512 value) {  // to nearest, ties to even; the upper half is a bfloat16
   const __m512i bits = _mm512_castps_si512(value);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   return _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
 }
-template <bool STREAMS>
-inline void store(at::BFloat16* to, const __m512* value) {
+inline void store(at::BFloat16* to, const __m512* value, bool streams) {
   const __m512i upper = _mm512_and_si512(rounded(value[1]), _mm512_set1_epi32(0xffff0000));
-  store<STREAMS>(to, _mm512_or_si512(upper, _mm512_srli_epi32(rounded(value[0]), 16)));
+  store(
+      (void*)to, _mm512_or_si512(upper, _mm512_srli_epi32(rounded(value[0]), 16)), streams);
 }
 
 // y times the powers that stand beside a polynomial.
@@ -166,10 +164,11 @@ struct Powers512 {
 
 // y = f(x), or dy*f(x), of 32 elements from i on, for one result or two.
 template <
-    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, bool STREAMS, typename S>
+    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, typename S, typename Streams>
 inline __attribute__((always_inline)) void evaluate_some(
     const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
-    const Elements<S>& elements, S* const* y, int64_t i, Missing* missing) {
+    const Elements<S>& elements, S* const* y, int64_t i, Streams streams,
+    Missing* missing) {
   const S *dy = WITH_DY ? elements.dy + i : nullptr, *x = elements.x + i;
   const float* b = SCALED ? elements.b + i : nullptr;
   const __m512i one = _mm512_set1_epi32(1), absent = _mm512_set1_epi32(pieces.absent);
@@ -179,7 +178,7 @@ inline __attribute__((always_inline)) void evaluate_some(
   __m512 r[RESULTS][VECTORS], value[RESULTS][VECTORS];
   __m512i place[VECTORS];  // its last five bits are the number of the cell, then of the piece
   __mmask16 without[VECTORS];
-  if (STREAMS)
+  if (streams)
     for (int64_t at = 0; at < int64_t(16 * VECTORS * sizeof(S)); at += 64) {
       _mm_prefetch((const char*)x + AHEAD + at, _MM_HINT_T0);
       if (WITH_DY) _mm_prefetch((const char*)dy + AHEAD + at, _MM_HINT_T0);
@@ -231,26 +230,23 @@ inline __attribute__((always_inline)) void evaluate_some(
       if (WITH_DY) y = _mm512_mul_ps(y, vector(dy, v));
       if (SCALED) y = powers[k](y, vector(x, v), vector(b, v));
     }
-    if (STREAMS && k == 0)
-      store<true>(y[k] + i, value[k]);
-    else
-      store<false>(y[k] + i, value[k]);
+    store(y[k] + i, value[k], streams && k == 0);
   }
 }
 
 // The same of a block of n elements.
 template <
-    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, bool STREAMS, typename S>
+    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, typename S, typename Streams>
 void evaluate_block(
     const Piecewise& pieces, int64_t first, const Elements<S>& elements, S* const* y, int64_t n,
-    Missing* missing) {
+    Streams streams, Missing* missing) {
   const Polynomials* polynomials = &pieces.results[first];
   Powers512 powers[RESULTS];
   for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k]);
   for (int64_t i = 0; i < n; i += 32)
-    evaluate_some<DEGREE, RESULTS, BREAKS, WITH_DY, SCALED, STREAMS>(
-        pieces, polynomials, powers, elements, y, i, missing);
-  if (STREAMS && missing && missing->count) arrive();
+    evaluate_some<DEGREE, RESULTS, BREAKS, WITH_DY, SCALED>(
+        pieces, polynomials, powers, elements, y, i, streams, missing);
+  if (streams && missing && missing->count) arrive();
 }
 
 template <typename F>
@@ -279,18 +275,20 @@ void evaluate(
       missing = nullptr;
     }
     auto run = [&](auto two, auto degree, auto breaks, auto with_dy, auto scaled, auto streams) {
-      if constexpr (std::is_same_v<S, float> ? with_dy() || !two() : !two() && !scaled())
-        evaluate_block<degree(), 1 + two(), breaks(), with_dy(), scaled(), streams()>(
-            pieces, first, elements, y + first, n, missing);
+      constexpr bool is_possible = scaled() ? two() == with_dy() : with_dy() || !two();
+      if constexpr (is_possible && (std::is_same_v<S, float> || (!two() && !scaled())))
+        evaluate_block<degree(), 1 + two(), breaks(), with_dy(), scaled()>(
+            pieces, first, elements, y + first, n, streams, missing);
     };
     choose(first + 1 < results, [&](auto two) {
       choose(pieces.has_breaks, [&](auto breaks) {
         choose(elements.dy, [&](auto with_dy) {
           choose(pieces.is_scaled, [&](auto scaled) {
-            choose(streams, [&](auto streams) {
-              choose_degree(pieces.degree, [&](auto degree) {
+            choose_degree(pieces.degree, [&](auto degree) {
+              if constexpr (std::is_same_v<S, float>)
+                choose(streams, [&](auto now) { run(two, degree, breaks, with_dy, scaled, now); });
+              else
                 run(two, degree, breaks, with_dy, scaled, streams);
-              });
             });
           });
         });
