@@ -132,7 +132,8 @@ class Activation(Compiled):
         if not self._gated:
             if gate is not None:
                 raise TypeError(f"{self.expression} takes one tensor; a gate was given")
-            return function(x, *self._values())  # type: ignore[no-any-return]
+            values = self._values() if self._names else ()
+            return function(x, *values)  # type: ignore[no-any-return]
         if gate is None:
             x, gate = halves(x, self.split_dimension)
         return function(x, gate, *self._values())  # type: ignore[no-any-return]

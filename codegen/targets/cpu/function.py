@@ -27,8 +27,10 @@ def function(program: Program, precision: str) -> Callable[..., Any]:
         lambda: composable.build(program),
     )
 
+    is_compiling = torch.compiler.is_compiling  # looked up once: a call takes a few microseconds
+
     def activation(*tensors: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling():
+        if not is_compiling():
             y = call(number, *tensors)
             if y is not NotImplemented:
                 return y  # type: ignore[no-any-return]

@@ -41,6 +41,7 @@ FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
 _TOGETHER = 40  # routines in one run of the compiler
 _MOST_COMPILERS = 4
 _STEEPEST = 1000.0  # constant factors that make no feature too narrow for its polynomials' checks
+_SCALED = (0, 1)  # degrees of scaled functions whose polynomials need few factors beside them
 _NAME = "KERNEL"
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
@@ -124,13 +125,14 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
 def _declare(number: int, program: Program) -> None:
     dimensions = [parameter.dimension for parameter in program.parameters]
     degree = degree_of_scaling(program.expression)
+    is_scaled = degree in _SCALED
     library().actsearch_declare(
         ctypes.c_int64(number),
         ctypes.c_int64(len(program.inputs)),
         ctypes.c_int64(len(dimensions)),
         (ctypes.c_int64 * len(dimensions))(*dimensions),
         (ctypes.c_float * len(dimensions))(*(p.initial or 1.0 for p in program.parameters)),
-        ctypes.c_int(degree is not None),
+        ctypes.c_int(is_scaled),
         ctypes.c_int(degree or 0),
     )
 
