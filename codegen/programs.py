@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
+
 from actsearch.codegen.gradients import CLEAN, ZERO, differentiate
 from actsearch.codegen.guards import guard
 from actsearch.codegen.stable import stabilise
@@ -40,7 +42,7 @@ _SIGN_KEEPING = {
     "min",
     "sqrt",
 }  # of results, signs of operands
-_DOMAIN_BY_SIGN = {"div", "sqrt", "log"}
+_DOMAIN_BY_SIGN = {"sqrt", "log"}
 _FAR = {("gt", LARGEST), ("lt", -LARGEST)}
 _WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
 
@@ -111,12 +113,11 @@ class Routine:
         lowest: dict[Operand, float] = {}  # lower bounds of the steps
         for place, step in enumerate(self.steps):
             bounds = [
-                operand if isinstance(operand, float) else lowest.get(operand, -math.inf)
+                _single(operand) if isinstance(operand, float) else lowest.get(operand, -math.inf)
                 for operand in step.operands
             ]
-            partial = _partial_operand(step)
-            if isinstance(partial, Earlier) and not self._decides_truly(step):
-                bound = lowest[partial]
+            if OPERATORS[step.operator].domain and not self._decides_truly(step):
+                bound = bounds[-1 if step.operator == "div" else 0]
                 if not (bound > 0 or (bound == 0 and step.operator == "sqrt")):
                     return False
             lowest[Earlier(place)] = _lowest(step, bounds)
@@ -124,41 +125,45 @@ class Routine:
 
     @cached_property
     def undefined(self) -> tuple[frozenset[int], ...]:
-        """For each result the steps that are NaN only where it is undefined, and make it NaN."""
-        sources: list[frozenset[int]] = []
+        """For each step those that make it NaN, being NaN where the function is undefined."""
+        found: list[frozenset[int]] = []
         for place, step in enumerate(self.steps):
             inner = [
-                sources[operand.step] if isinstance(operand, Earlier) else frozenset()
+                found[operand.step] if isinstance(operand, Earlier) else frozenset()
                 for operand in step.operands
             ]
-            if step.operator != "where":
-                found = frozenset().union(*inner)
-            elif self._is_far(step.operands[0]):
-                found = inner[2]
+            if step.operator in COMPARISONS:
+                sources: frozenset[int] = frozenset()
+            elif step.operator != "where":
+                sources = frozenset().union(*inner)
             else:
-                found = inner[1] & inner[2]
-            if _partial_operand(step) is not None and self._decides_truly(step):
-                found |= {place}
-            sources.append(frozenset() if step.operator in COMPARISONS else found)
-        return tuple(
-            sources[result.step] if isinstance(result, Earlier) else frozenset()
-            for result in self.results
-        )
+                sources = inner[2] if self._is_far(step.operands[0]) else inner[1] & inner[2]
+            is_source = len(inner) == 1 and OPERATORS[step.operator].domain
+            found.append(sources | {place} if is_source and self._decides_truly(step) else sources)
+        return tuple(found)
 
     def _is_far(self, condition: Operand) -> bool:
-        """Whether a condition holds for infinities and for nothing else."""
+        """Whether a condition holds for an infinite input and for nothing else."""
         if not isinstance(condition, Earlier):
             return False
         step = self.steps[condition.step]
         bound = step.operands[1]
-        return isinstance(bound, float) and (step.operator, bound) in _FAR
+        is_of_input = isinstance(step.operands[0], Input)
+        return is_of_input and isinstance(bound, float) and (step.operator, bound) in _FAR
 
     def _decides_truly(self, step: Step) -> bool:
-        """Whether a step is out of its domain only where exact arithmetic is, too."""
+        """Whether a step is out of its domain, or infinite, only where exact arithmetic is, too."""
         exact, of_true_sign = self._faithful
+        if step.operator == "div":
+            return not isinstance(step.operands[1], Earlier)
         known = of_true_sign if step.operator in _DOMAIN_BY_SIGN else exact
-        partial = _partial_operand(step)
-        return not isinstance(partial, Earlier) or partial.step in known
+        return all(self._is_known(operand, known) for operand in step.operands)
+
+    @staticmethod
+    def _is_known(operand: Operand, known: set[int]) -> bool:
+        if isinstance(operand, Earlier):
+            return operand.step in known
+        return not isinstance(operand, float) or _single(operand) == operand
 
     @cached_property
     def _faithful(self) -> tuple[set[int], set[int]]:
@@ -166,11 +171,12 @@ class Routine:
         exact: set[int] = set()
         of_true_sign: set[int] = set()
         for place, step in enumerate(self.steps):
-            earlier = {operand.step for operand in step.operands if isinstance(operand, Earlier)}
-            if step.operator in _EXACT and earlier <= exact:
+            if step.operator in _EXACT and all(self._is_known(o, exact) for o in step.operands):
                 exact.add(place)
-            keeps_signs = step.operator in _SIGN_KEEPING and earlier <= of_true_sign
-            if place in exact or keeps_signs:
+            keeps_signs = step.operator in _SIGN_KEEPING
+            if place in exact or (
+                keeps_signs and all(self._is_known(o, of_true_sign) for o in step.operands)
+            ):
                 of_true_sign.add(place)
         return exact, of_true_sign
 
@@ -227,11 +233,10 @@ class Program:
         return listing(self)
 
 
-def _partial_operand(step: Step) -> Operand | None:
-    """The operand that has to be in the domain of the step's operator, if it has one."""
-    if not OPERATORS[step.operator].domain:
-        return None
-    return step.operands[-1 if step.operator == "div" else 0]
+def _single(value: float) -> float:
+    """The nearest float32."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def _lowest(step: Step, bounds: Sequence[float]) -> float:

@@ -478,6 +478,69 @@ def test_scaled_functions_of_parameters_beyond_the_usual(text: str, beta: float)
         torch.testing.assert_close(large[:64], small, equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("text", "beta", "at", "dy"),
+    [
+        ("tanh(beta*x)/(beta*x)", 1e-3, 1e-43, 1.0),  # b*x is 0
+        ("max(beta*x, 0.1*beta*x)/beta*sigmoid(beta*x)", 1e-6, 1e-40, 0.354),
+        ("x*sinh(beta*x)*sigmoid(beta*x)", 1e-12, 1e-38, 3e38),
+        ("exp(beta*x)*cos(beta*x)", 1e-3, 5000.0, 1e37),  # dy alone would overflow
+        ("tanh(beta*x)", 1e12, 1e-11, 1e-37),  # dy alone would lose digits
+    ],
+)
+def test_scaled_functions_at_the_ends_of_the_range(
+    text: str, beta: float, at: float, dy: float
+) -> None:
+    activation, wide = compile(text, backend="cpu"), compile(text, backend="cpu").double()
+    with torch.no_grad():
+        for module in (activation, wide):
+            module.get_parameter("beta").fill_(torch.tensor(beta))
+    x = torch.randn(MANY).div(beta)
+    x[0] = at
+    weights = torch.full_like(x, dy)
+    found = results(activation, x, weights)
+    exact = results(wide, x[:1].double(), weights[:1].double())
+    for mine, right in zip(found[:2], exact[:2], strict=True):
+        torch.testing.assert_close(mine[:1].double(), right, rtol=2e-6, atol=1e-44)
+
+
+def test_half_types_do_not_depend_on_the_number_of_threads() -> None:
+    """Where blocks at the beginning are looked up because polynomials do not reach so far."""
+    activation = compile("x*sigmoid(x)", backend="cpu")
+    x = torch.randn(1 << 20, generator=torch.Generator().manual_seed(2))
+    x[:2048] = 100
+    x = x.half()
+    slopes = []
+    threads = torch.get_num_threads()
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        slopes.append(results(activation, x, torch.ones_like(x))[1])
+    torch.set_num_threads(threads)
+    assert torch.equal(*slopes)
+
+
+LOST_BESIDE_UNDEFINED = [
+    ("tanh(x*x)/(x*x)/3", 1e-23),
+    ("atan(x**3)/x**3/3", 1e-20),
+    ("tanh(x)*sqrt(1/abs(x))", 1e-39),
+    ("log1p(x*x)/(x*x)/3 + sqrt(x)", 1e-25),
+]
+
+
+@pytest.mark.parametrize(("text", "at"), LOST_BESIDE_UNDEFINED)
+def test_what_is_lost_is_told_from_what_is_undefined(text: str, at: float) -> None:
+    activation = compile(text, backend="cpu")
+    x = torch.tensor([at, 0.5])
+    torch.testing.assert_close(activation(x), activation.double()(x.double()).float())
+
+
+@pytest.mark.parametrize("text", ["exp(sqrt(x))", "sin(log(x)) + 1/(x - 2)", "tanh(sqrt(x))*x"])
+def test_undefined_values_stay_undefined(text: str) -> None:
+    activation = compile(text, backend="cpu")
+    x = torch.tensor([-1.0, 4.0, -1e-40, torch.nan])
+    assert activation(x).isnan().tolist() == [True, False, True, True]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_piecewise_polynomials_of_half_types(dtype: torch.dtype) -> None:
     activation = compile("x*sigmoid(beta*x) + sin(x)", backend="cpu")

@@ -3,7 +3,7 @@
  * `name_wide_f32(a, low)` computes it at a + low, where `low` is what rounding took from a.
  *
  * A float32 function is accurate to one or two ulps (the tests measure it) wherever it does not set
- * `lost`: for arguments that are too large the caller computes in float64 instead. Where
+ * `lost`: for arguments that are too large, or NaN, the caller computes in float64 instead. Where
  * nothing was taken, `low` is -0.0f: compilers know that it changes no sum.
  * Coefficients are minimax fits, with the interval and the largest relative error beside them. */
 
@@ -146,7 +146,7 @@ INLINE float expm1_wide_f32(float a, float low, int *lost) {
     float rest, r = exp_reduced(a, low, &n, &rest);
     float s = from_bits((n + 127) << 23);
     float whole = s - 1.0f, sum = fma32(r, s, whole);
-    *lost |= a > 87.0f;
+    *lost |= !(a <= 87.0f);
     return a < -20.0f ? -1.0f : sum + fma32(rest, s, fma32(r, s, whole - sum));
 }
 INLINE float expm1_f32(float a, int *lost) { return expm1_wide_f32(a, -0.0f, lost); }
@@ -332,7 +332,7 @@ INLINE double atanh_f64(double a) { return atanh(a); }
 
 INLINE float quadrant(float a, float low, int *n, int *lost) {
     const float shift = 12582912.0f;
-    *lost |= abs_f32(a) > 30000.0f;
+    *lost |= !(abs_f32(a) <= 30000.0f);
     float k = fma32(a, 0.636619772f, shift);
     *n = to_bits(k) - to_bits(shift);
     k -= shift;

@@ -310,7 +310,12 @@ class Fitting {
       rest[i] = (y[first + i] - polynomial.coefficients[0]) / r[i];
     }
     interpolate(shape.degree, r, rest);
-    for (int i = 0; i < shape.degree; ++i) polynomial.coefficients[i + 1] = float(rest[i]);
+    bool is_constant = true;
+    for (int i = 0; i < shape.degree; ++i) {
+      polynomial.coefficients[i + 1] = float(rest[i]);
+      is_constant &= polynomial.coefficients[i + 1] == 0;
+    }
+    if (is_constant) polynomial.coefficients[0] = float(value);
   }
 
   void fit_at_0(

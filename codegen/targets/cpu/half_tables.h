@@ -189,6 +189,7 @@ struct LookUp final : Work {
     int failures = 0;
     for (int64_t begin = first * CHUNK; begin < std::min(elements, last * CHUNK); begin += BLOCK) {
       const int64_t n = std::min(BLOCK, elements - begin);
+      if (begin % CHUNK == 0) failures = 0;
       const S* x = block(arguments.back(), begin, n, x_block);
       const S* dy = routine == BACKWARD ? block(arguments.front(), begin, n, dy_block) : nullptr;
       S* y = static_cast<S*>(results[0].data) + begin;

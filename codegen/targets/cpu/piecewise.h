@@ -136,7 +136,8 @@ inline void store(at::BFloat16* to, const __m512* value, bool streams) {
       (void*)to, _mm512_or_si512(upper, _mm512_srli_epi32(rounded(value[0]), 16)), streams);
 }
 
-// y times the powers that stand beside a polynomial.
+// y times the powers that stand beside a polynomial: those of b and the first of x before dy, so that
+// nothing overflows on the way, or loses digits, that would be there again in the end.
 struct Powers512 {
   __mmask16 x, xx, b, divided, divided_twice;  // all ones where it applies
 
@@ -150,16 +151,15 @@ struct Powers512 {
 
   static __mmask16 all(bool condition) { return condition ? 0xffff : 0; }
 
-  __m512 operator()(__m512 y, __m512 x_, __m512 b_) const {
-    y = _mm512_mask_mul_ps(y, x, y, x_);
-    y = _mm512_mask_mul_ps(y, xx, y, x_);
+  __m512 before_dy(__m512 y, __m512 x_, __m512 b_) const {
     y = _mm512_mask_mul_ps(y, b, y, b_);
     if (__builtin_expect(divided, 0)) {
       y = _mm512_div_ps(y, b_);
       y = _mm512_mask_div_ps(y, divided_twice, y, b_);
     }
-    return y;
+    return _mm512_mask_mul_ps(y, x, y, x_);
   }
+  __m512 after_dy(__m512 y, __m512 x_) const { return _mm512_mask_mul_ps(y, xx, y, x_); }
 };
 
 // y = f(x), or dy*f(x), of 32 elements from i on, for one result or two.
@@ -175,6 +175,7 @@ inline __attribute__((always_inline)) void evaluate_some(
   const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23 rounds to whole numbers
   const __m512 per_unit = _mm512_set1_ps(pieces.per_unit), limit = _mm512_set1_ps(pieces.limit);
   const __m512 least = _mm512_set1_ps(pieces.least);
+  const __m512 normal = _mm512_set1_ps(std::numeric_limits<float>::min());
   __m512 r[RESULTS][VECTORS], value[RESULTS][VECTORS];
   __m512i place[VECTORS];  // its last five bits are the number of the cell, then of the piece
   __mmask16 without[VECTORS];
@@ -201,6 +202,14 @@ inline __attribute__((always_inline)) void evaluate_some(
           _mm512_abs_ps(vector(dy, v)), _mm512_set1_ps(std::numeric_limits<float>::infinity()),
           _CMP_NLT_UQ);
     without[v] |= _mm512_test_epi32_mask(_mm512_rorv_epi32(absent, place[v]), one);
+    if (SCALED) {  // b*x may be 0, and b and x not
+      const __mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(t), normal, _CMP_LT_OQ);
+      if (__builtin_expect(small, 0)) {
+        const __m512 zero = _mm512_setzero_ps();
+        const __mmask16 has_b = _mm512_mask_cmp_ps_mask(small, vector(b, v), zero, _CMP_NEQ_OQ);
+        without[v] |= _mm512_mask_cmp_ps_mask(has_b, vector(x, v), zero, _CMP_NEQ_OQ);
+      }
+    }
     for (int k = 0; k < RESULTS; ++k) {
       const __m512 centre = entry(polynomials[k].centres, place[v]);
       r[k][v] = SCALED ? _mm512_fmsub_ps(vector(x, v), vector(b, v), centre)
@@ -227,8 +236,9 @@ inline __attribute__((always_inline)) void evaluate_some(
   for (int k = 0; k < RESULTS; ++k) {
     for (int v = 0; v < VECTORS; ++v) {
       __m512& y = value[k][v];
+      if (SCALED) y = powers[k].before_dy(y, vector(x, v), vector(b, v));
       if (WITH_DY) y = _mm512_mul_ps(y, vector(dy, v));
-      if (SCALED) y = powers[k](y, vector(x, v), vector(b, v));
+      if (SCALED) y = powers[k].after_dy(y, vector(x, v));
     }
     store(y[k] + i, value[k], streams && k == 0);
   }

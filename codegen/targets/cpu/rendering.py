@@ -77,6 +77,10 @@ class CRenderer(Renderer):
             arguments.append("&lost")
         return f"{name}({', '.join(arguments)})"
 
+    def may_lose(self, operator: str) -> bool:
+        """Whether the operator's function asks for more digits for some arguments, as for NaN."""
+        return "int *lost" in _SIGNATURES[f"{operator}_{self.precision}"]
+
     def carries(self, operator: str) -> bool:
         """Whether the rounding of the operator's argument matters."""
         return False
@@ -125,7 +129,13 @@ class CRenderer(Renderer):
             elif step.operator in self.functions and step.operator != "where":
                 known = lows.get(first.step) if isinstance(first, Earlier) else None
                 carried = known if self.carries(step.operator) else None
-                text = self.call(step.operator, operands, carried)
+                defined = _defined(routine, first)
+                if defined and self.may_lose(step.operator):
+                    operands = [Code(f"({defined} ? {operands[0].text} : 0)"), *operands[1:]]
+                    text = self.call(step.operator, operands, carried)
+                    text = f"{defined} ? {text} : UNDEFINED"
+                else:
+                    text = self.call(step.operator, operands, carried)
             else:
                 text = self.step(step, operands).text
             if place in corrected:
@@ -142,11 +152,9 @@ class CRenderer(Renderer):
         for number, result in enumerate(routine.results):
             lines.append(f"out{number}[i] = {code(result).text};")
             if self.checked and not routine.is_total and isinstance(result, Earlier):
+                defined = _defined(routine, result)
                 missing = f"not_finite({code(result).text})"
-                defined = [f"(t{k + 1} == t{k + 1})" for k in sorted(routine.undefined[number])]
-                if defined:
-                    missing = f"{' & '.join(defined)} ? {missing} : 0"
-                lines.append(f"lost |= {missing};")
+                lines.append(f"lost |= {f'{defined} ? {missing} : 0' if defined else missing};")
         return lines
 
     def corrected(self, routine: Routine) -> set[int]:
@@ -275,6 +283,13 @@ class Double(CRenderer):
 
     def literal(self, value: float) -> str:
         return _literal(value, "")
+
+
+def _defined(routine: Routine, operand: Operand) -> str:
+    """Code for: it is not NaN where the function is undefined; empty if it never is."""
+    if not isinstance(operand, Earlier):
+        return ""
+    return " & ".join(f"(t{k + 1} == t{k + 1})" for k in sorted(routine.undefined[operand.step]))
 
 
 def _earlier(operand: Operand, steps: Sequence[Step]) -> Step | None:
