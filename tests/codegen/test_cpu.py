@@ -135,16 +135,32 @@ def test_every_operator_is_vectorised(tmp_path: Path) -> None:
         pytest.skip("reads GCC's report, and needs the vector forms of the C library")
     names = [n for n in OPERATORS if n not in COMPARISONS and n not in {"where", "add", "sub"}]
     assert set(UNARY) <= set(names)
-    source = tmp_path / "loops.c"
-    source.write_text(loops())
+    assert "couldn't vectorize loop" not in vectoriser_report(loops(), tmp_path)
+
+
+def vectoriser_report(code: str, folder: Path) -> str:
+    """What GCC says about the loops of some code."""
+    compiler = toolchain.compiler("c")
+    source = folder / "loops.c"
+    source.write_text(code)
     done = subprocess.run(
-        [compiler.path, str(source), "-o", str(tmp_path / "loops.so"), *compiler.flags]
+        [compiler.path, str(source), "-o", str(folder / "loops.so"), *compiler.flags]
         + ["-DVECTOR_MATH", "-fopt-info-vec-missed", "-lmvec", "-lm"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "couldn't vectorize loop" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("text", ["exp(erf(x)*sqrt(x)) + log(abs(x) + eps)", "sin(log(x))*x"])
+def test_functions_of_undefined_values_are_vectorised(text: str, tmp_path: Path) -> None:
+    if toolchain.compiler("c").clang:
+        pytest.skip("reads GCC's report")
+    code = rendering.functions(program(parse(text)), kernels.FIRST, "k")
+    assert "UNDEFINED" in code
+    report = vectoriser_report(rendering.ELEMENTARY + code, tmp_path)
+    assert "couldn't vectorize loop" not in report
 
 
 def test_the_process_keeps_subnormal_numbers() -> None:
@@ -517,6 +533,22 @@ def test_half_types_do_not_depend_on_the_number_of_threads() -> None:
         slopes.append(results(activation, x, dy)[1])
     torch.set_num_threads(threads)
     assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize("channels", [1, 16, 48, 64, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gradients_of_channels_are_summed(channels: int, dtype: torch.dtype) -> None:
+    """Whether a block of elements holds whole rows of channels or not."""
+    text = "x*sigmoid(beta*x) + x; beta = 1 per channel"
+    activation = compile(text, backend="cpu", num_parameters=channels).to(dtype)
+    reference = compile(text, backend="torch", num_parameters=channels).double()
+    x, dy = torch.randn(2, 70_000 // channels, channels).to(dtype)
+    found = results(activation, x, dy)[2]
+    exact = results(reference, x.double(), dy.double())[2]
+    size = (x.double().square() * dy.double().abs()).sum(0)
+    eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps * (dtype != torch.float64))
+    allowed = 3e-7 * size + eps * exact.abs()
+    assert ((found.double() - exact).abs() <= allowed).all()
 
 
 LOST_BESIDE_UNDEFINED = [

@@ -145,8 +145,8 @@ struct Call final : Work {
     for (int64_t k = 0; k < reads; ++k) {
       T* buffer = buffers + k * BLOCK;
       in[k] = buffer;
-      if (arguments[k].is_parameter && arguments[k].view.constant())
-        std::fill(buffer, buffer + BLOCK, *(const T*)arguments[k].data);
+      if (arguments[k].is_parameter && arguments[k].view.repeats(BLOCK))
+        arguments[k].view.read((const T*)arguments[k].data, 0, std::min(BLOCK, elements), buffer);
     }
     for (int64_t c = first; c < last; ++c) {
       const int64_t end = std::min(elements, (c + 1) * chunk);
@@ -176,7 +176,7 @@ struct Call final : Work {
   const T* read(
       const Argument& argument, int64_t begin, int64_t n, int64_t padded, T* buffer) const {
     if (argument.is_parameter) {
-      if (argument.view.constant()) return buffer;
+      if (n == BLOCK && argument.view.repeats(BLOCK)) return buffer;
       argument.view.read((const T*)argument.data, begin, n, buffer);
     } else {
       if constexpr (is_same)

@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"\b\d[\w.]*(?:(?<=e)[-+]\d+f?)?")
 _OPERATION = re.compile(r"fma32|[-+*/?&|<>]")
 _DIVISION = 8  # operations that one takes as long as
 _LONG = 200  # instructions for an element, from which on loops are not interleaved
-_OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low)?")  # what a function calls its own variables
+_OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low|_of|_if)?")  # what a function calls its own variables
 
 
 def _functions() -> dict[str, Function]:
@@ -131,9 +131,13 @@ class CRenderer(Renderer):
                 carried = known if self.carries(step.operator) else None
                 defined = _defined(routine, first)
                 if defined and self.may_lose(step.operator):
-                    operands = [Code(f"({defined} ? {operands[0].text} : 0)"), *operands[1:]]
-                    text = self.call(step.operator, operands, carried)
-                    text = f"{defined} ? {text} : UNDEFINED"
+                    given = Code(f"{name}_of")  # a call inside of a condition would be a branch
+                    value = self.call(step.operator, [given, *operands[1:]], carried)
+                    lines += [
+                        f"const {self.real} {name}_of = {defined} ? {operands[0].text} : 0;",
+                        f"const {self.real} {name}_if = {value};",
+                    ]
+                    text = f"{defined} ? {name}_if : UNDEFINED"
                 else:
                     text = self.call(step.operator, operands, carried)
             else:

@@ -70,6 +70,11 @@ double sum(const T* from, int64_t n) {
   return total;
 }
 template <typename T>
+void add_rows(const T* from, int64_t rows, int64_t n, double* total) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < n; ++i) total[i] += from[row * n + i];
+}
+template <typename T>
 void fill(T* to, int64_t n, T value) {
   std::fill(to, to + n, value);
 }
@@ -77,18 +82,29 @@ void fill(T* to, int64_t n, T value) {
 #ifdef __AVX512F__
 inline __mmask16 first_lanes(int64_t n) { return (1u << n) - 1; }
 
+inline void add_halves(__m512 row, __m512d& low, __m512d& high) {
+  low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(row)));
+  const __m256d upper = _mm512_extractf64x4_pd(_mm512_castps_pd(row), 1);
+  high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm256_castpd_ps(upper)));
+}
+
 double sum(const float* from, int64_t n) {
   __m512d low = _mm512_setzero_pd(), high = low;
-  auto add = [&](__m512 row) {
-    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(row)));
-    const __m512d upper = _mm512_castps_pd(row);
-    high = _mm512_add_pd(
-        high, _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(upper, 1))));
-  };
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) add(_mm512_loadu_ps(from + i));
-  if (i < n) add(_mm512_maskz_loadu_ps(first_lanes(n - i), from + i));
+  for (; i + 16 <= n; i += 16) add_halves(_mm512_loadu_ps(from + i), low, high);
+  if (i < n) add_halves(_mm512_maskz_loadu_ps(first_lanes(n - i), from + i), low, high);
   return _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+}
+void add_rows(const float* from, int64_t rows, int64_t n, double* total) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 lanes = first_lanes(std::min<int64_t>(n - i, 16));
+    __m512d low = _mm512_maskz_loadu_pd(lanes, total + i);
+    __m512d high = _mm512_maskz_loadu_pd(lanes >> 8, total + i + 8);
+    for (int64_t row = 0; row < rows; ++row)
+      add_halves(_mm512_maskz_loadu_ps(lanes, from + row * n + i), low, high);
+    _mm512_mask_storeu_pd(total + i, lanes, low);
+    _mm512_mask_storeu_pd(total + i + 8, lanes >> 8, high);
+  }
 }
 void fill(float* to, int64_t n, float value) {
   const __m512 row = _mm512_set1_ps(value);
@@ -124,6 +140,10 @@ struct View {
   }
   bool contiguous() const { return count == 1 && (strides[0] == 1 || sizes[0] == 1); }
   bool constant() const { return count == 1 && strides[0] == 0; }
+  // Whether every n elements from a multiple of n on are the same.
+  bool repeats(int64_t n) const {
+    return constant() || (count == 2 && strides[0] == 0 && n % sizes[1] == 0);
+  }
   int64_t span() const {  // elements from the first to the last
     int64_t found = 1;
     for (int64_t d = 0; d < count; ++d) found += (sizes[d] - 1) * strides[d];
@@ -169,6 +189,9 @@ struct View {
 
   template <typename T>
   void add(const T* contributions, int64_t begin, int64_t n, double* total) const {
+    if (count == 2 && strides[0] == 0 && strides[1] == 1 && begin % sizes[1] == 0 &&
+        n % sizes[1] == 0)
+      return add_rows(contributions, n / sizes[1], sizes[1], total);
     runs(begin, n, [&](int64_t offset, int64_t stride, int64_t place, int64_t length) {
       const T* from = contributions + place;
       if (stride == 0) {
