@@ -81,7 +81,7 @@ def _build(compiler: toolchain.Compiler, name: str, source: str, flags: list[str
     with FileLock(cache_folder() / f"{name}.lock"):  # another process may be at it
         path = toolchain.cached(name)
         if path is None:
-            note = "actsearch: building the CPU operator, once for this machine (half a minute) …"
+            note = "actsearch: building the CPU operator, once for this machine (a minute) …"
             print(note, file=sys.stderr, flush=True)
             (path,) = toolchain.build(compiler, [name], source, *flags)
         return path
