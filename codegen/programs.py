@@ -32,16 +32,9 @@ from actsearch.grammar.operators import COMMUTATIVE, COMPARISONS, OPERATORS
 DY = Parameter("∂y")
 """The gradient of the loss for y; no user can write this name."""
 
-_EXACT = {"neg", "abs", "sign", "relu", "max", "min", "where", *COMPARISONS}  # they never round
-_SIGN_KEEPING = {
-    "neg",
-    "abs",
-    "sign",
-    "relu",
-    "max",
-    "min",
-    "sqrt",
-}  # of results, signs of operands
+# Operators whose results have signs that those of their operands tell, and those that never round.
+_SIGN_KEEPING = {"neg", "abs", "sign", "relu", "max", "min", "sqrt"}
+_EXACT = (_SIGN_KEEPING - {"sqrt"}) | {"where"} | COMPARISONS
 _DOMAIN_BY_SIGN = {"sqrt", "log"}
 _FAR = {("gt", LARGEST), ("lt", -LARGEST)}
 _WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
@@ -113,7 +106,7 @@ class Routine:
         lowest: dict[Operand, float] = {}  # lower bounds of the steps
         for place, step in enumerate(self.steps):
             bounds = [
-                _single(operand) if isinstance(operand, float) else lowest.get(operand, -math.inf)
+                to_single(operand) if isinstance(operand, float) else lowest.get(operand, -math.inf)
                 for operand in step.operands
             ]
             if OPERATORS[step.operator].domain and not self._decides_truly(step):
@@ -163,7 +156,7 @@ class Routine:
     def _is_known(operand: Operand, known: set[int]) -> bool:
         if isinstance(operand, Earlier):
             return operand.step in known
-        return not isinstance(operand, float) or _single(operand) == operand
+        return not isinstance(operand, float) or to_single(operand) == operand
 
     @cached_property
     def _faithful(self) -> tuple[set[int], set[int]]:
@@ -233,7 +226,7 @@ class Program:
         return listing(self)
 
 
-def _single(value: float) -> float:
+def to_single(value: float) -> float:
     """The nearest float32."""
     with np.errstate(over="ignore"):
         return float(np.float32(value))

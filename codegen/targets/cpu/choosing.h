@@ -94,8 +94,8 @@ void choose_shape(const Kernel& kernel, Routine routine) {
 std::shared_ptr<const Piecewise> fitted(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
   const Fits& fits = kernel.fits[routine];
+  const double cost = cost_of_code(kernel, routine);
   auto of_shape = [&](int shape) {
-    const double cost = cost_of_code(kernel, routine);
     return cheapest(kernel, routine, parameters, cost, shape, shape, 1).second;
   };
   auto pieces = of_shape(fits.shape);

@@ -11,13 +11,6 @@ namespace {
 
 constexpr double NEXT_TO_0 = 0x1p-60;  // stands for a 0 that a result would be divided by
 
-// Factors of a result beside a function of t = b*x.
-struct Powers {
-  int x = 0, b = 0;
-
-  double of(double x_, double b_) const { return std::pow(x_, x) * std::pow(b_, b); }
-};
-
 // The results of a routine as functions of t: at fixed parameters of x itself; of a scaled function
 // what is left of them without their powers of x or b.
 class Exact {
@@ -42,7 +35,7 @@ class Exact {
 
   int64_t results() const { return powers.size(); }
 
-  // At n numbers t, a multiple of 16; row after row.
+  // At n numbers t, a multiple of LANES; row after row.
   std::vector<double> operator()(const double* t, int64_t n) const {
     if (!is_scaled) return at(t, nullptr, n);
     std::vector<double> ones(n, 1.0), away(t, t + n);

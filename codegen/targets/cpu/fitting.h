@@ -26,7 +26,6 @@ struct Shape {
 constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.25, 10}};
 constexpr int LAST_SHAPE = std::size(SHAPES) - 1;
 
-
 // How they are found.
 constexpr int POINTS = 96;         // of a piece: candidates for the centre, nodes, a first check
 constexpr int CANDIDATES = 16;     // near either end, and near the middle
@@ -422,10 +421,7 @@ class Fitting {
     pieces->degree = shape.degree;
     pieces->absent = ~0u;
     pieces->results.resize(exact.results());
-    for (int64_t k = 0; k < exact.results(); ++k) {
-      pieces->results[k].power_of_x = exact.powers[k].x;
-      pieces->results[k].power_of_b = exact.powers[k].b;
-    }
+    for (int64_t k = 0; k < exact.results(); ++k) pieces->results[k].powers = exact.powers[k];
     pieces->has_breaks = std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
       return cell.pieces.size() > 1;
     });
@@ -514,8 +510,7 @@ class Fitting {
       for (int i = 0; i < checks; ++i)
         if (!is_within(
                 y[i], right[i], is_near_root(k, t[i]) ? most * factors[i] : 0,
-                exact.is_scaled ? SHARE_OF_SCALED : SHARE,
-                piece.results[k].order))
+                exact.is_scaled ? SHARE_OF_SCALED : SHARE, piece.results[k].order))
           return false;
     }
     return true;

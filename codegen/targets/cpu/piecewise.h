@@ -17,14 +17,21 @@
 namespace {
 
 constexpr int CELLS = 32;
-constexpr int HIGHEST = 10;     // degree of a polynomial
+constexpr int HIGHEST = 10;      // degree of a polynomial
 constexpr int64_t AHEAD = 2048;  // bytes that are fetched before they are needed
+
+// Factors of a result beside a function of t = b*x: that of x from 0 to 2, that of b from -2 to 1.
+struct Powers {
+  int x = 0, b = 0;
+
+  double of(double x_, double b_) const { return std::pow(x_, x) * std::pow(b_, b); }
+};
 
 // A polynomial c0 + c1*r + ... of r = t - centre on each piece.
 struct Polynomials {
   alignas(64) float centres[CELLS];
   alignas(64) float coefficients[HIGHEST + 1][CELLS];  // that of the highest power first
-  int power_of_x = 0, power_of_b = 0;  // factors beside it; 0 to 2, and -2 to 1
+  Powers powers;  // beside it
 };
 
 // The polynomials of a routine's results; those of a gradient are factors of dy. They are functions
@@ -61,7 +68,7 @@ struct Piecewise {
   }
 };
 
-// Elements in the memory order of x; their number is a multiple of 32.
+// Elements in the memory order of x; their number is a multiple of LANES.
 template <typename S>
 struct Elements {
   const S* dy;  // null where it counts as 1, for one result
@@ -91,9 +98,9 @@ inline __m512i entry(const int32_t* row, __m512i place) {
   return _mm512_permutex2var_epi32(_mm512_load_si512(row), place, _mm512_load_si512(row + 16));
 }
 
-// How 32 elements become two vectors, and where they are. Those of bfloat16 are every other one, so
+// How LANES elements become vectors, and where they are. Those of bfloat16 are every other one, so
 // that shifts do what permutations would.
-constexpr int VECTORS = 2;
+constexpr int VECTORS = LANES / 16;
 
 inline __m512 vector(const float* from, int v) { return _mm512_loadu_ps(from + 16 * v); }
 inline __m512 vector(const at::Half* from, int v) {
@@ -142,12 +149,12 @@ struct Powers512 {
   __mmask16 x, xx, b, divided, divided_twice;  // all ones where it applies
 
   Powers512() = default;
-  explicit Powers512(const Polynomials& polynomials)
-      : x(all(polynomials.power_of_x >= 1)),
-        xx(all(polynomials.power_of_x >= 2)),
-        b(all(polynomials.power_of_b >= 1)),
-        divided(all(polynomials.power_of_b <= -1)),
-        divided_twice(all(polynomials.power_of_b <= -2)) {}
+  explicit Powers512(const Powers& powers)
+      : x(all(powers.x >= 1)),
+        xx(all(powers.x >= 2)),
+        b(all(powers.b >= 1)),
+        divided(all(powers.b <= -1)),
+        divided_twice(all(powers.b <= -2)) {}
 
   static __mmask16 all(bool condition) { return condition ? 0xffff : 0; }
 
@@ -162,13 +169,12 @@ struct Powers512 {
   __m512 after_dy(__m512 y, __m512 x_) const { return _mm512_mask_mul_ps(y, xx, y, x_); }
 };
 
-// y = f(x), or dy*f(x), of 32 elements from i on, for one result or two.
+// y = f(x), or dy*f(x), of LANES elements from i on, for one result or two.
 template <
     int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, typename S, typename Streams>
 inline __attribute__((always_inline)) void evaluate_some(
     const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
-    const Elements<S>& elements, S* const* y, int64_t i, Streams streams,
-    Missing* missing) {
+    const Elements<S>& elements, S* const* y, int64_t i, Streams streams, Missing* missing) {
   const S *dy = WITH_DY ? elements.dy + i : nullptr, *x = elements.x + i;
   const float* b = SCALED ? elements.b + i : nullptr;
   const __m512i one = _mm512_set1_epi32(1), absent = _mm512_set1_epi32(pieces.absent);
@@ -252,8 +258,8 @@ void evaluate_block(
     Streams streams, Missing* missing) {
   const Polynomials* polynomials = &pieces.results[first];
   Powers512 powers[RESULTS];
-  for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k]);
-  for (int64_t i = 0; i < n; i += 32)
+  for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k].powers);
+  for (int64_t i = 0; i < n; i += LANES)
     evaluate_some<DEGREE, RESULTS, BREAKS, WITH_DY, SCALED>(
         pieces, polynomials, powers, elements, y, i, streams, missing);
   if (streams && missing && missing->count) arrive();

@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
 
-from actsearch.codegen.programs import Earlier, Operand, Program, Routine, Step
+from actsearch.codegen.programs import Earlier, Operand, Program, Routine, Step, to_single
 from actsearch.codegen.targets.base import ATOM, Code, Function, Renderer, variable_names
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
@@ -73,13 +73,9 @@ class CRenderer(Renderer):
         wide = f"{operator}_wide_{self.precision}"
         name = wide if low else f"{operator}_{self.precision}"
         arguments = [operand.text for operand in operands] + ([low] if low else [])
-        if "int *lost" in _SIGNATURES[name]:
+        if _may_lose(name):
             arguments.append("&lost")
         return f"{name}({', '.join(arguments)})"
-
-    def may_lose(self, operator: str) -> bool:
-        """Whether the operator's function asks for more digits for some arguments, as for NaN."""
-        return "int *lost" in _SIGNATURES[f"{operator}_{self.precision}"]
 
     def carries(self, operator: str) -> bool:
         """Whether the rounding of the operator's argument matters."""
@@ -130,7 +126,7 @@ class CRenderer(Renderer):
                 known = lows.get(first.step) if isinstance(first, Earlier) else None
                 carried = known if self.carries(step.operator) else None
                 defined = _defined(routine, first)
-                if defined and self.may_lose(step.operator):
+                if defined and _may_lose(f"{step.operator}_{self.precision}"):
                     given = Code(f"{name}_of")  # a call inside of a condition would be a branch
                     value = self.call(step.operator, [given, *operands[1:]], carried)
                     lines += [
@@ -242,7 +238,7 @@ class Single(CRenderer):
     checked = True
 
     def literal(self, value: float) -> str:
-        return _literal(_rounded(value), "f")
+        return _literal(to_single(value), "f")
 
     def carries(self, operator: str) -> bool:
         return f"{operator}_wide_f32" in _SIGNATURES
@@ -267,14 +263,16 @@ class Single(CRenderer):
     def simplified(self, step: Step) -> Step:
         step = super().simplified(step)
         divisor = step.operands[-1]
-        if step.operator == "div" and isinstance(divisor, float) and divisor != _rounded(divisor):
+        if step.operator == "div" and isinstance(divisor, float) and divisor != to_single(divisor):
             return Step("mul", (step.operands[0], 1 / divisor))  # neither would be exact
         return step
 
     def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
         if isinstance(operand, float):
-            rest = operand - _rounded(operand)
-            return self._number(_rounded(rest)).within(ATOM) if math.isfinite(rest) and rest else ""
+            rest = operand - to_single(operand)
+            return (
+                self._number(to_single(rest)).within(ATOM) if math.isfinite(rest) and rest else ""
+            )
         return super()._low_of(operand, lows)
 
 
@@ -289,6 +287,11 @@ class Double(CRenderer):
         return _literal(value, "")
 
 
+def _may_lose(function: str) -> bool:
+    """Whether a function of elementary.c asks for more digits for some arguments, as for NaN."""
+    return "int *lost" in _SIGNATURES[function]
+
+
 def _defined(routine: Routine, operand: Operand) -> str:
     """Code for: it is not NaN where the function is undefined; empty if it never is."""
     if not isinstance(operand, Earlier):
@@ -298,14 +301,6 @@ def _defined(routine: Routine, operand: Operand) -> str:
 
 def _earlier(operand: Operand, steps: Sequence[Step]) -> Step | None:
     return steps[operand.step] if isinstance(operand, Earlier) else None
-
-
-def _rounded(value: float) -> float:
-    """The nearest float32."""
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
 
 
 def _literal(value: float, suffix: str) -> str:
