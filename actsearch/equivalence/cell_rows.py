@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.batches import placeholder
-from actsearch.equivalence.cells import LARGER, SMALLER, Cells
+from actsearch.equivalence.cells import Cells
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.memo import Memo
-from actsearch.equivalence.term_tables import Place, Shape
+from actsearch.equivalence.term_tables import LARGER, SMALLER, Place, Shape, Side
 from actsearch.grammar.expression import Apply, Expression
 
 WHOLE = {"max": (LARGER, SMALLER), "min": (SMALLER, LARGER)}
@@ -121,8 +121,7 @@ class CellRows:
     ) -> Numbers:
         """Which operand a maximum or minimum is on each cell."""
         assert isinstance(template, Apply)
-        bounds = [self._cells.bounds(p, [c]) for p, c in zip(places, children, strict=True)]
-        orders = self._cells.order(*bounds)
+        orders = self._cells.order(*map(Side, places, children))
         own, other = WHOLE[template.operator.name]
         return np.where(orders & own, 0, np.where(orders & other, 1, _NEITHER))
 

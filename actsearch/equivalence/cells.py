@@ -25,26 +25,26 @@ from actsearch.equivalence.intervals import (
     FUNCTIONS,
     Floats,
     Interval,
-    added,
     finite_ends,
+    larger,
     meet,
+    minus,
+    plus,
     power,
+    scaled,
     times,
-    widened,
 )
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.quotients import QUOTIENTS
-from actsearch.equivalence.term_tables import Place
+from actsearch.equivalence.term_tables import LARGER, SMALLER, Place, Side
 from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 if TYPE_CHECKING:
     from actsearch.equivalence.terms import TermBuilder
 
-LARGER, SMALLER = 1, 2
-"""Bits of an order: the first function is proved to be ≥ the second, and ≤."""
 _CHUNK = 64
-_KEPT = 300  # classes whose bounds are kept, 86 kB each at most
+_KEPT = 1_000  # classes whose bounds are kept, 86 kB each at most, 5 kB without the parameter
 _FEW = slice(3, -1, 8)
 """Cells of |x| that are looked at first: functions that cross differ on one of them, as a rule."""
 
@@ -122,10 +122,15 @@ class Cells:
         return found
 
     @np.errstate(all="ignore")
-    def order(self, first: Bounds, second: Bounds) -> NDArray[np.int8]:
+    def order(self, first: Side, second: Side) -> NDArray[np.int8]:
         """How two functions compare on each cell, as bits, of shape (|x|, |β|)."""
-        above, below = on_each(first, second), on_each(mirrored(first), mirrored(second))
+        a, b = self._side(first), self._side(second)
+        above, below = on_each(a, b), on_each(mirrored(a), mirrored(b))
         return np.asarray(LARGER * above[0] + SMALLER * below[0])
+
+    def _side(self, side: Side) -> Bounds:
+        found = self._one(side.place, side.number)
+        return mirrored(found) if side.mirrored else found
 
     def bounds(self, place: Place, chosen: Sequence[int]) -> Bounds:
         """The bounds of some classes of a table, each array of shape (chosen, |x|, |β|)."""
@@ -298,36 +303,20 @@ def _degree_of_sum(a: Bounds, b: Bounds) -> Interval:
 
 
 def _degree_of_larger(a: Bounds, b: Bounds) -> Interval:
-    low = np.minimum(a.degree[0], b.degree[0])
-    for one in (a, b):
-        low = np.where(_ends(one.value)[0] >= 0, np.maximum(low, one.degree[0]), low)
-    return low, np.maximum(a.degree[1], b.degree[1])
+    """|max(a, b)| is the smaller one of |a| and |b| where both are ≤ 0."""
+    low, high = np.minimum(a.degree[0], b.degree[0]), np.maximum(a.degree[1], b.degree[1])
+    first, second = _ends(a.value), _ends(b.value)
+    for one, ends in ((a, first), (b, second)):
+        low = np.where(ends[0] >= 0, np.maximum(low, one.degree[0]), low)
+    below = (first[1] <= 0) & (second[1] <= 0)
+    return low, np.where(below, np.minimum(a.degree[1], b.degree[1]), high)
 
 
 # operators
 
 
-def _times(a: Interval, b: Interval) -> Interval:
-    """Products of bounds; a factor between 0 and 1, or ≥ 1, does not round past the other one."""
-    low, high = times(a, b)
-    for factor, other in ((a, b), (b, a)):
-        shrinks, grows = (factor[0] >= 0) & (factor[1] <= 1), factor[0] >= 1
-        above, below = other[0] >= 0, other[1] <= 0
-        low = np.where((grows & above) | (shrinks & below), np.maximum(low, other[0]), low)
-        high = np.where((shrinks & above) | (grows & below), np.minimum(high, other[1]), high)
-    return low, high
-
-
-def _sum(a: Interval, b: Interval) -> Interval:
-    return finite_ends(added(a[0], b[0], -np.inf), added(a[1], b[1], np.inf))
-
-
-def _negative(a: Interval) -> Interval:
-    return -a[1], -a[0]
-
-
 def _add(a: Bounds, b: Bounds) -> Bounds:
-    return _plain(_sum(a.value, b.value), _sum(a.slope, b.slope), _degree_of_sum(a, b))
+    return _plain(plus(a.value, b.value), plus(a.slope, b.slope), _degree_of_sum(a, b))
 
 
 def _sub(a: Bounds, b: Bounds) -> Bounds:
@@ -335,29 +324,25 @@ def _sub(a: Bounds, b: Bounds) -> Bounds:
 
 
 def mirrored(a: Bounds) -> Bounds:
-    return Bounds(_negative(a.value), _negative(a.slope), a.degree)
+    return Bounds(minus(a.value), minus(a.slope), a.degree)
 
 
 def _mul(a: Bounds, b: Bounds) -> Bounds:
-    slope = meet(_times(a.slope, b.value), _times(a.value, b.slope))
+    slope = meet(scaled(a.slope, b.value), scaled(a.value, b.slope))
     degree = _padded(a.degree[0] + b.degree[0], a.degree[1] + b.degree[1])
-    return _plain(_times(a.value, b.value), slope, degree)
+    return _plain(scaled(a.value, b.value), slope, degree)
 
 
 def _div(a: Bounds, b: Bounds) -> Bounds:
     below = power(b.value, -1)
     degree = _padded(a.degree[0] - b.degree[1], a.degree[1] - b.degree[0])
-    value = meet(_times(a.value, below), _times(a.slope, power(b.slope, -1)))
-    return _plain(value, _times(a.slope, below), degree)
+    value = meet(scaled(a.value, below), scaled(a.slope, power(b.slope, -1)))
+    return _plain(value, scaled(a.slope, below), degree)
 
 
 def _max(a: Bounds, b: Bounds) -> Bounds:
     degree = _degree_of_larger(a, b)
-    return _plain(_larger(a.value, b.value), _larger(a.slope, b.slope), degree)
-
-
-def _larger(a: Interval, b: Interval) -> Interval:
-    return np.maximum(a[0], b[0]), np.maximum(a[1], b[1])
+    return _plain(larger(a.value, b.value), larger(a.slope, b.slope), degree)
 
 
 def _min(a: Bounds, b: Bounds) -> Bounds:
@@ -369,7 +354,7 @@ def absolute(a: Bounds) -> Bounds:
 
 
 def _raised(a: Bounds, k: int) -> Bounds:
-    slope = _times(a.slope, power(a.value, k - 1)) if k > 1 else UNKNOWN
+    slope = scaled(a.slope, power(a.value, k - 1)) if k > 1 else UNKNOWN
     degree = _padded(a.degree[0] * k, a.degree[1] * k) if k > 0 else UNKNOWN
     return _plain(power(a.value, k), slope, degree)
 
@@ -418,10 +403,7 @@ def _sinh(a: Bounds) -> Bounds:
 
 def _softplus(a: Bounds) -> Bounds:
     """log(1 + exp t), which rises, lies between t and max(t, 0) + log 2, and below exp t."""
-    least_value, most_value = widened(
-        *(np.where(t > 700, t, np.logaddexp(0.0, t)) for t in a.value)
-    )
-    value = least_value, np.maximum(most_value, 1e-300)  # what underflows is positive
+    value = FUNCTIONS["softplus"](*a.value)
     low, high = _ends(a.value)
     least = np.where(low >= 0, a.degree[0], -np.inf)
     most = np.where(high <= 0, -_exponential(a.degree), np.maximum(a.degree[1], 0.0) + _TWICE)
@@ -460,7 +442,7 @@ def _applied(name: str, a: Bounds) -> Bounds:
     at_zero, degree, quotient = QUOTIENTS.get(name, (None, 0, None))
     slope = UNKNOWN
     if at_zero == 0 and degree == 1 and quotient is not None:
-        slope = _times(a.slope, quotient(*a.value))
+        slope = scaled(a.slope, quotient(*a.value))
     return _plain(_in_range(name, a), slope)
 
 

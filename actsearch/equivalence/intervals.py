@@ -66,6 +66,32 @@ def times(a: Interval, b: Interval) -> Interval:
     return lower, upper
 
 
+def scaled(a: Interval, b: Interval) -> Interval:
+    """`times`, where a factor between 0 and 1, or ≥ 1, does not round past the other one."""
+    low, high = times(a, b)
+    for factor, other in ((a, b), (b, a)):
+        shrinks, grows = (factor[0] >= 0) & (factor[1] <= 1), factor[0] >= 1
+        above, below = other[0] >= 0, other[1] <= 0
+        low = np.where((grows & above) | (shrinks & below), np.maximum(low, other[0]), low)
+        high = np.where((shrinks & above) | (grows & below), np.minimum(high, other[1]), high)
+    return low, high
+
+
+def plus(a: Interval, b: Interval) -> Interval:
+    """Sums."""
+    return finite_ends(added(a[0], b[0], -np.inf), added(a[1], b[1], np.inf))
+
+
+def minus(a: Interval) -> Interval:
+    """Negatives."""
+    return -a[1], -a[0]
+
+
+def larger(a: Interval, b: Interval) -> Interval:
+    """The larger one of two quantities."""
+    return np.maximum(a[0], b[0]), np.maximum(a[1], b[1])
+
+
 def _finite(values: Floats) -> Floats:
     return np.where(np.isnan(values), 0.0, values)
 
@@ -211,6 +237,11 @@ def _sigmoid(low: Floats, high: Floats) -> Interval:
     return lower, np.maximum(upper, _TINY)
 
 
+def _softplus(low: Floats, high: Floats) -> Interval:
+    lower, upper = widened(*(np.where(t > 700, t, np.logaddexp(0.0, t)) for t in (low, high)))
+    return lower, np.maximum(upper, _TINY)  # what underflows is positive
+
+
 FUNCTIONS: Mapping[str, Callable[[Floats, Floats], Interval]] = {
     "abs": _magnitude,
     "exp": _exp,
@@ -227,5 +258,6 @@ FUNCTIONS: Mapping[str, Callable[[Floats, Floats], Interval]] = {
     "atan": _rising(np.arctan),
     "erf": _rising(special.erf),
     "sigmoid": _sigmoid,
+    "softplus": _softplus,
 }
 """Operator -> bounds of its values from bounds of its argument."""

@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from actsearch.equivalence.cells import LARGER, SMALLER, Bounds, Cells, mirrored
 from actsearch.equivalence.memo import Memo
-from actsearch.equivalence.term_tables import Place
+from actsearch.equivalence.orders import Orders
+from actsearch.equivalence.term_tables import LARGER, SMALLER, Place, Side
 from actsearch.grammar.expression import Apply, Expression
 
 _LARGEST = 8
@@ -44,14 +44,14 @@ class Joins:
     """Sets of functions, by code, that others are the largest of; −f has f's code, bit 0 flipped.
 
     Args:
-        cells: bounds on the quadrant.
+        orders: of classes on the quadrant.
     """
 
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
         self._known: dict[int, Known] = {}
         self._parts: dict[int, frozenset[int]] = {}
-        self._orders: Memo[tuple[int, int], int] = Memo(_MEMO_SIZE)
+        self._larger: Memo[tuple[int, int], bool] = Memo(_MEMO_SIZE)
         self._numbers: dict[frozenset[int], int] = {}
 
     def note(
@@ -102,7 +102,7 @@ class Joins:
         left = sorted(parts)
         for first, second in itertools.permutations(sorted(parts), 2):
             both = first in left and second in left
-            if both and self._everywhere(second) and self._order(first, second) & LARGER:
+            if both and self._everywhere(second) and self._is_larger(first, second):
                 left.remove(second)
         return frozenset(left)
 
@@ -110,25 +110,19 @@ class Joins:
         known = self._known.get(code // 2)
         return known is not None and known.everywhere
 
-    def _order(self, first: int, second: int) -> int:
-        known = self._orders.get((first, second))
+    def _is_larger(self, first: int, second: int) -> bool:
+        known = self._larger.get((first, second))
         if known is None:
-            self._orders.make_room()
-            sides = self._bounds(first), self._bounds(second)
-            known = 0
-            if sides[0] is not None and sides[1] is not None:
-                orders = self._cells.order(sides[0], sides[1])
-                known = LARGER * bool((orders & LARGER).all())
-                known |= SMALLER * bool((orders & SMALLER).all())
-            self._orders[first, second] = known
+            self._larger.make_room()
+            a, b = self._side(first), self._side(second)
+            order = self._orders.of(a, b) if a is not None and b is not None else 0
+            known = self._larger[first, second] = bool(order & LARGER)
+            self._larger[second, first] = bool(order & SMALLER)
         return known
 
-    def _bounds(self, code: int) -> Bounds | None:
+    def _side(self, code: int) -> Side | None:
         known = self._known.get(code // 2)
-        if known is None:
-            return None
-        bounds = self._cells.bounds(known.place, [known.number])
-        return bounds if known.code == code else mirrored(bounds)
+        return None if known is None else Side(known.place, known.number, known.code != code)
 
 
 def _sign(template: Expression) -> int | None:

@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actsearch.equivalence import samples
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.cell_rows import WHOLE, CellRows, chooses
-from actsearch.equivalence.cells import LARGER, SMALLER, Cells
+from actsearch.equivalence.cells import Cells
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
 from actsearch.equivalence.joins import Joins, Known
 from actsearch.equivalence.normal_form import apply_form, form_of
 from actsearch.equivalence.orderings import hasty
+from actsearch.equivalence.orders import Orders
 from actsearch.equivalence.patterns import Patterns
-from actsearch.equivalence.polynomial import Form, TooLarge, atom_form, total
+from actsearch.equivalence.polynomial import Form, TooLarge, atom_form
 from actsearch.equivalence.products import NOWHERE, nowhere
 from actsearch.equivalence.quadrants import key_of
-from actsearch.equivalence.sizes import SizedCells
-from actsearch.equivalence.term_tables import Place
+from actsearch.equivalence.term_tables import Place, Side
 from actsearch.equivalence.terms import PARAMETER
 from actsearch.grammar.expression import Apply, Expression, Input
 
@@ -31,7 +30,6 @@ HARD = TooLarge, RecursionError
 """What is raised where a row has no form of moderate size."""
 _X = Input("x")
 _LARGEST_FORM = 60
-_CHUNK = 64
 
 Ints = NDArray[Any]
 
@@ -52,8 +50,8 @@ class QuadrantRows:
             PARAMETER: atom_form(SIZE_OF_BETA).scaled(Fraction(quadrant[1])),
         }
         self._cells = Cells(found.builder, quadrant)
-        self._sizes = SizedCells(found.builder, quadrant)
-        self._joins = Joins(self._cells)
+        self._closer = Orders(found.builder, quadrant, self._cells)
+        self._joins = Joins(self._closer)
         self._looked_at: set[tuple[Place, int, int]] = set()
         self._on_cells = CellRows(
             found, self._cells, lambda *term: self._operand(*term)[0], self._code_of_applied
@@ -187,29 +185,17 @@ class QuadrantRows:
                 self._compare_sizes(place, other, numbers.tolist())
 
     def _compare_sizes(self, place: Place, other: int, chosen: Sequence[int]) -> None:
-        """Look closer at a class and those of the large table that samples show in one order."""
-        big = self._found.big.place
-        above: dict[int, bool] = {}
-        for number in chosen:
-            if self._orders[place, number][other] or (place, other, number) in self._looked_at:
-                continue
-            self._looked_at.add((place, other, number))
-            try:
-                sides = self.form_of_class(place, other), self.form_of_class(big, number)
-            except HARD:
-                continue
-            signs = samples.signs(total(zip(sides, (Fraction(1), Fraction(-1)), strict=True)))
-            if not all(signs):
-                above[number] = signs[0]
-        varies = self._found.builder.varies
-        for flat in (True, False):
-            own = [n for n in above if varies(big, n) != flat]
-            for start in range(0, len(own), _CHUNK):
-                part = own[start : start + _CHUNK]
-                ways = np.array([above[number] for number in part])
-                proved = self._sizes.ordered((place, other), big, part, ways)
-                for number in np.array(part)[proved].tolist():
-                    self._orders[place, number][other] = LARGER if above[number] else SMALLER
+        """Look closer at a class and those of the large table that cells leave open."""
+        known = self._orders
+        fresh = [
+            number
+            for number in chosen
+            if not known[place, number][other] and (place, other, number) not in self._looked_at
+        ]
+        self._looked_at.update((place, other, number) for number in fresh)
+        orders = self._closer.closer(Side(place, other), self._found.big.place, fresh)
+        for number, order in zip(fresh, orders.tolist(), strict=True):
+            known[place, number][other] = order
 
     def _operand(self, place: Place, number: int) -> tuple[int, bool]:
         """Twice the number of a class's function on the quadrant, up to its sign, plus 1 if that is

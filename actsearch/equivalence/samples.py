@@ -20,16 +20,18 @@ from actsearch.grammar.operators import CONSTANTS
 Floats = NDArray[np.float64]
 
 _COUNT = 48
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Relative to the terms of a sum: by how much floats may differ from true values."""
 _MEMO_SIZE = 200_000
 
 _rng = np.random.default_rng(20)
 _UNKNOWN = np.full(_COUNT, np.nan)
-_LEAVES: Mapping[Expression, Floats] = {
-    SIZE_OF_X: np.geomspace(3e-8, 60.0, _COUNT) * _rng.uniform(0.93, 1.07, _COUNT),
-    SIZE_OF_BETA: _rng.permutation(np.geomspace(3e-3, 12.0, _COUNT)),
-}
+SIZES: tuple[Floats, Floats] = (
+    np.geomspace(3e-8, 60.0, _COUNT) * _rng.uniform(0.93, 1.07, _COUNT),
+    _rng.permutation(np.geomspace(3e-3, 12.0, _COUNT)),
+)
+"""|x| and |β| of the samples."""
+_LEAVES: Mapping[Expression, Floats] = dict(zip((SIZE_OF_X, SIZE_OF_BETA), SIZES, strict=True))
 _values: Memo[Expression, Floats] = Memo(_MEMO_SIZE)
 
 
@@ -55,7 +57,7 @@ def _sums(form: Form) -> tuple[Floats, Floats]:
             term = float(coefficient) * _product(product)
             values += term
             sizes += np.abs(term)
-        sizes *= _ROUNDING
+        sizes *= ROUNDING
     return values, np.where(np.isinf(sizes), np.nan, sizes)
 
 

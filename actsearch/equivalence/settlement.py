@@ -7,10 +7,12 @@ partition, a file for each piece of work: whoever starts again goes on after the
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from multiprocessing import get_context
@@ -322,15 +324,35 @@ def _each(
     processes: int,
     progress: Progress,
 ) -> None:
-    """Do pieces of work, in processes that each take the next one."""
+    """Do pieces of work, which are in an order in which neighbours have much in common."""
     for done, _ in enumerate(_done(work, pieces, processes), total - len(pieces) + 1):
         progress(done, total)
 
 
 def _done(work: Callable[[Any], None], pieces: Sequence[Any], processes: int) -> Iterator[None]:
+    """Each process has a stretch of the pieces, and then takes from the end of another one's."""
     if processes == 1:
         yield from map(work, pieces)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(work, piece) for piece in pieces]):
-            yield future.result()
+    cuts = [len(pieces) * number // processes for number in range(processes + 1)]
+    lanes = [deque(pieces[start:end]) for start, end in itertools.pairwise(cuts)]
+    with ExitStack() as stack:
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for _ in lanes
+        ]
+        running: dict[Future[None], int] = {}
+
+        def start_next(number: int) -> None:
+            longest = max(lanes, key=len)
+            if longest:
+                piece = lanes[number].popleft() if lanes[number] else longest.pop()
+                running[pools[number].submit(work, piece)] = number
+
+        for number in range(processes):
+            start_next(number)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                start_next(running.pop(future))
+                yield

@@ -28,7 +28,7 @@ from actsearch.equivalence.cells import (
 )
 from actsearch.equivalence.enclosures import SIZE_OF_X, enclosed
 from actsearch.equivalence.intervals import FUNCTIONS, Floats, Interval, added, finite_ends, meet
-from actsearch.equivalence.term_tables import Place
+from actsearch.equivalence.term_tables import Place, Side
 from actsearch.grammar.expression import Apply, Expression, Number
 
 if TYPE_CHECKING:
@@ -82,18 +82,25 @@ class SizedCells(Cells):
 
     @np.errstate(all="ignore")
     def ordered(
-        self, first: tuple[Place, int], big: Place, chosen: Sequence[int], above: NDArray[np.bool_]
+        self, first: Side, big: Place, chosen: Sequence[int], above: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """Whether a class is proved to be ≥ (where `above`), or ≤, some classes of a table."""
-        own, others = self.bounds(first[0], [first[1]]), self.bounds(big, chosen)
+        """Where a class is proved to be ≥ (if `above`), or ≤, some classes of a table.
+
+        Returns:
+            On each cell, of shape (chosen, |x|, |β|).
+        """
+        own, others = self.bounds(first.place, [first.number]), self.bounds(big, chosen)
         assert isinstance(own, Sizes)
         assert isinstance(others, Sizes)
-        found = np.zeros(len(chosen), dtype=bool)
-        up, down = np.flatnonzero(above), np.flatnonzero(~above)
-        if len(up):
-            found[up] = at_least(own, others.rows(up)).all(axis=(1, 2))
-        if len(down):
-            found[down] = at_least(others.rows(down), own).all(axis=(1, 2))
+        parts = [
+            (side, at_least(own, others.rows(side)) if way else at_least(others.rows(side), own))
+            for way, side in ((True, np.flatnonzero(above)), (False, np.flatnonzero(~above)))
+            if len(side)
+        ]
+        width = max(part.shape[2] for _, part in parts)
+        found = np.empty((len(chosen), _CELLS, width), dtype=bool)
+        for side, part in parts:
+            found[side] = part
         return found
 
     def _evaluated(self, template: Expression, memo: dict[Expression, Bounds]) -> Bounds:
@@ -327,9 +334,14 @@ def _div(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:
 
 
 def _max(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:
-    """Size and gap are those of one operand: the larger size if ≥ 0, the smaller gap if ≤ 1."""
+    """Size and gap are those of one operand.
+
+    The larger size if ≥ 0, the smaller one if both are ≤ 0, the smaller gap if ≤ 1.
+    """
     low = np.minimum(a.size[0], b.size[0])
     high = np.maximum(a.size[1], b.size[1])
+    under = _spread((a.value[1] <= 0) & (b.value[1] <= 0))
+    high = np.where(under, np.minimum(a.size[1], b.size[1]), high)
     for one in (a, b):
         low = np.where(_spread(one.value[0] >= 0), np.maximum(low, one.size[0]), low)
     below = (a.value[1] <= 1) & (b.value[1] <= 1)
@@ -341,6 +353,8 @@ def _max(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:
 def _min(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:
     low = np.minimum(a.size[0], b.size[0])
     high = np.maximum(a.size[1], b.size[1])
+    over = _spread((a.value[0] >= 0) & (b.value[0] >= 0))
+    high = np.where(over, np.minimum(a.size[1], b.size[1]), high)
     for one in (a, b):
         low = np.where(_spread(one.value[1] <= 0), np.maximum(low, one.size[0]), low)
     below = (a.value[1] <= 1) & (b.value[1] <= 1)

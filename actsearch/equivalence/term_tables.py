@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,23 @@ Place = tuple[int, int]
 """A rule and a number of units."""
 Term = tuple[int, tuple[int, ...]]
 """Number of a shape, and the classes of its children."""
+
+LARGER, SMALLER = 1, 2
+"""Bits of an order: the first function is ≥ the second, and ≤."""
+
+
+class Side(NamedTuple):
+    """One of two functions that are compared: a class of sub-terms, or its negative.
+
+    Attributes:
+        place: of its table.
+        number: in it.
+        mirrored: whether its negative is meant.
+    """
+
+    place: Place
+    number: int
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)

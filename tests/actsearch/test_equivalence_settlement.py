@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,34 @@ def test_every_merge_is_settled_and_the_work_goes_on_where_it_was(saved: Path) -
     assert whole.proved.total() >= 0.95 * merges
     again = settle(saved, progress=lambda *_: pytest.fail("nothing is left to do"))
     assert again == whole
+
+
+def noted(folder: Path, piece: int) -> None:
+    """Leave a file that names the piece and the process."""
+    time.sleep(0.2 if piece < 3 else 0.0)
+    (folder / f"{piece} {os.getpid()} {time.monotonic_ns()}").touch(exist_ok=False)
+
+
+def test_processes_share_the_work(tmp_path: Path) -> None:
+    """Each piece is done once, stretch by stretch; who is early takes from the end of another's."""
+    calls: list[tuple[int, int]] = []
+    settlement._each(partial(noted, tmp_path), range(12), 20, 2, lambda *done: calls.append(done))
+    assert calls == [(number, 20) for number in range(9, 21)]
+    files = [tuple(map(int, file.name.split())) for file in tmp_path.iterdir()]
+    assert sorted(piece for piece, _, _ in files) == list(range(12))
+    in_turn = [
+        [piece for piece, process, _ in sorted(files, key=lambda file: file[2]) if process == own]
+        for own in {process for _, process, _ in files}
+    ]
+    slow, quick = sorted(in_turn)
+    assert slow == list(range(len(slow)))
+    assert quick == [*range(6, 12), *range(5, len(slow) - 1, -1)]
+    assert len(quick) > 6
+
+
+def test_what_goes_wrong_in_a_process_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        settlement._each(partial(noted, tmp_path / "none"), range(8), 8, 2, lambda *_: None)
 
 
 def put_together(found: Partition, first: str, second: str) -> int:
