@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from actsearch.analysis.curve import Curve, frozen, is_univariate
 from actsearch.codegen.gradients import gradient
-from actsearch.equivalence.balls import UNDEFINED, is_value
+from actsearch.equivalence.balls import is_value
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.grammar.evaluate import evaluate_numpy
 from actsearch.grammar.expression import Expression, Number
 from actsearch.grammar.language import as_expression

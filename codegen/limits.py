@@ -11,11 +11,12 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from actsearch.codegen.gradients import CLEAN
-from actsearch.codegen.trials import LARGEST, SETTLED, Array, Clamp, Trial, one_sign
+from actsearch.codegen.trials import LARGEST, SETTLED, THRESHOLDS, Array, Clamp, Trial, one_sign
 from actsearch.grammar.expression import Expression, Number, Parameter, call
 
 _GROWS = 2.0**SETTLED  # times, over those points, what grows to infinity
@@ -42,7 +43,8 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
     """An expression with its limit at one end of one input.
 
     The limit is a number or infinity, which is written down; or it depends on parameters. Then it
-    is taken from the value at the largest number, which is multiplied by infinity where it grows.
+    is taken from the value at the largest number, which is multiplied by infinity where it grows;
+    or, where terms overflow there, from the value at a smaller one.
     """
     sign = 1 if clamp.above else -1
     here = (trial.points[leaf][:, -1] == sign * np.inf) & ~trial.vanishing
@@ -77,6 +79,13 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
     ):
         if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
             return form
+    for threshold in THRESHOLDS[1:]:
+        there = trial.held(root, leaf, replace(clamp, threshold=threshold), single=True)[here, -1]
+        if np.all((there * np.inf == limits)[known]):
+            nearer = root.substitute({leaf: call("where", beyond, Number(sign * threshold), leaf)})
+            return call(
+                "where", beyond, call("mul", nearer, leaf if clamp.above else -leaf), nearer
+            )
     return written
 
 

@@ -14,15 +14,8 @@ from functools import cached_property
 
 from flint import arb
 
-from actsearch.equivalence.balls import (
-    UNDECIDED,
-    UNDEFINED,
-    Ball,
-    ball_value,
-    exact,
-    is_value,
-    precision,
-)
+from actsearch.equivalence.balls import Ball, ball_value, exact, is_value, precision
+from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.equivalence.points import Line, switches, switching_points
 from actsearch.grammar.expression import Expression, Input, Number
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from actsearch.analysis.curve import Curve, Point
 from actsearch.analysis.pieces import Interval, Shape
-from actsearch.equivalence.balls import UNDECIDED, is_value
+from actsearch.equivalence.balls import is_value
+from actsearch.equivalence.marks import UNDECIDED
 
 LARGEST: Mapping[str, float] = {
     "float32": 3.4028234663852886e38,

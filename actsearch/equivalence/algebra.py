@@ -11,7 +11,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from actsearch.equivalence import rules
-from actsearch.equivalence.balls import UNDEFINED, ball_value, is_value, precision
+from actsearch.equivalence.balls import ball_value, is_value, precision
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.normal_form import form_of
 from actsearch.equivalence.polynomial import Form, Monomial, TooLarge, monomial, total
 from actsearch.equivalence.products import multiply, power

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from actsearch.equivalence.balls import UNDECIDED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.balls import Ball, ball_value, is_value, precision
 from actsearch.equivalence.batches import placeholder
 from actsearch.equivalence.certificate import (
     Certificate,
@@ -30,6 +30,7 @@ from actsearch.equivalence.certificate import (
 )
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
+from actsearch.equivalence.marks import UNDECIDED
 from actsearch.equivalence.partition_files import load_partition
 from actsearch.equivalence.term_tables import Place, TermTable
 from actsearch.grammar.expression import Apply, Expression

@@ -5,18 +5,21 @@ square root of a negative number, a logarithm of zero, a division by zero), or U
 balls are too wide to tell. Rational arithmetic stays exact: what switches at 3/10 is decided there.
 Nothing finite ever comes out of something undefined: the library returns finite balls for some
 undefined inputs (sinc of nan, tanh of an infinite ball), so operators only ever see finite balls.
+On the way to a value numbers may be larger than balls can be (`huge`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 
 from flint import arb, ctx, fmpq
 
+from actsearch.equivalence.huge import Huge, apply_huge, grown, is_hopeless
+from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.grammar.expression import (
     Apply,
     Constant,
@@ -27,19 +30,6 @@ from actsearch.grammar.expression import (
 )
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
 
-
-class _Mark:
-    """A value that is no number."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-UNDEFINED: Final = _Mark("UNDEFINED")
-UNDECIDED: Final = _Mark("UNDECIDED")
 Ball = Any
 """A finite `flint.arb`, UNDEFINED or UNDECIDED; for a comparison also True or False."""
 
@@ -88,7 +78,7 @@ def ball_value(
     results = {} if memo is None else memo
     for node in _missing(expression, results):
         results[node] = _node_value(node, values, results)
-    return _as_ball(results[expression])
+    return _result(results[expression])
 
 
 class Program:
@@ -98,8 +88,8 @@ class Program:
         expressions: whose common parts are computed once.
 
     Attributes:
-        beyond: whether the last call met an exponential that no precision brings into the range
-            of balls.
+        beyond: whether the last call met numbers beyond the range of balls that leave values
+            undecided at any precision.
     """
 
     def __init__(self, *expressions: Expression) -> None:
@@ -123,23 +113,20 @@ class Program:
             value = _exactly(name, operands) if name in _RATIONAL else None
             if value is None:
                 value = apply_ball(name, *map(_as_ball, operands))
-                if value is UNDECIDED and name in _STEEP and _is_beyond(operands[0]):
+                if value is UNDECIDED and is_hopeless(name, *operands):
                     self.beyond = True
             found.append(value)
-        return [_as_ball(found[place]) for place in self._results]
+        results = [found[place] for place in self._results]
+        self.beyond |= any(isinstance(value, Huge) for value in results)
+        return [_result(value) for value in results]
 
 
-_STEEP = frozenset({"exp", "expm1", "sinh", "cosh"})
-_BEYOND = arb(2) ** (1 << 16)
-"""With b bits the library has exp t for |t| < 4^b about; here b is below 2^15."""
-
-
-def _is_beyond(value: Any) -> bool:
-    return isinstance(value, arb) and bool(value.abs_lower() > _BEYOND)
-
-
-def _as_ball(value: Any) -> Ball:
+def _as_ball(value: Any) -> Ball | Huge:
     return arb(value) if isinstance(value, fmpq) else value
+
+
+def _result(value: Any) -> Ball:
+    return UNDECIDED if isinstance(value, Huge) else _as_ball(value)
 
 
 def _missing(expression: Expression, known: Mapping[Expression, Ball]) -> Iterator[Expression]:
@@ -188,20 +175,27 @@ def _exactly(name: str, operands: list[Any]) -> Any:
     return result
 
 
-def apply_ball(name: str, *arguments: Ball) -> Ball:
-    """An operator of the table applied to balls."""
+def apply_ball(name: str, *arguments: Ball | Huge) -> Ball | Huge:
+    """An operator of the table applied to balls, or to huge numbers."""
     if name == "where":
         return _where(*arguments)
     for argument in arguments:
-        if argument is UNDEFINED:
-            return UNDEFINED
-    for argument in arguments:
-        if argument is UNDECIDED:
-            return UNDECIDED
+        if not isinstance(argument, arb):
+            return _apply_marked(name, arguments)
     result = _BALLS[name](*arguments)
     if isinstance(result, arb) and not result.is_finite():
-        return UNDECIDED  # too wide, or beyond the library's exponents
+        return grown(name, *arguments[:1]) or UNDECIDED  # too wide, if it is not huge
     return result
+
+
+def _apply_marked(name: str, arguments: Sequence[Any]) -> Ball | Huge:
+    """An operator of which some operand is no ball."""
+    for mark in (UNDEFINED, UNDECIDED):
+        if any(argument is mark for argument in arguments):
+            return mark
+    if any(isinstance(argument, Huge) for argument in arguments):
+        return apply_huge(name, *arguments)
+    return _BALLS[name](*arguments)
 
 
 def _where(condition: Ball, a: Ball, b: Ball) -> Ball:

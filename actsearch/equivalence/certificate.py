@@ -22,8 +22,9 @@ from flint import arb
 
 from actsearch.equivalence import quadrants
 from actsearch.equivalence.algebra import proof
-from actsearch.equivalence.balls import UNDECIDED, UNDEFINED, Ball, Program, is_value, precision
+from actsearch.equivalence.balls import Ball, Program, is_value, precision
 from actsearch.equivalence.changes import Change
+from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.points import (
     WHOLE_LINE,

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
-from actsearch.equivalence.balls import UNDEFINED, ball_value, precision
+from actsearch.equivalence.balls import ball_value, precision
 from actsearch.equivalence.certificate import Certificate, Deadline, compare
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.normal_form import form_of, normal_form
 from actsearch.equivalence.points import Line, switching_points
 from actsearch.equivalence.polynomial import TooLarge

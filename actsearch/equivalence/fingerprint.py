@@ -19,7 +19,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from actsearch.equivalence.balls import UNDEFINED, Ball, ball_value, is_value, precision
+from actsearch.equivalence.balls import Ball, ball_value, is_value, precision
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import order
 from actsearch.grammar.evaluate import apply_numpy

@@ -72,7 +72,7 @@ class Line:
     def at(self, t: Fraction) -> Values:
         """The exact values at t."""
         return {
-            name: start + t * slope
+            name: start + t * slope if slope else start
             for name, start, slope in zip(self.names, self.start, self.direction, strict=True)
         }
 

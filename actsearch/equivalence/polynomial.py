@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 
 from actsearch.equivalence.memo import Memo
 from actsearch.grammar.errors import BadNumber
@@ -163,17 +163,16 @@ def to_expression(form: Form) -> Expression:
             if power < 0:
                 shown.add(atom**-1)
     hidden = sorted(maximal(form.domain - shown), key=order)
-    terms = [(_product(m), c) for m, c in form.ordered()]
-    terms += [(condition, Fraction(0)) for condition in hidden]
+    terms = [*form.ordered(), *((((condition, 1),), Fraction(0)) for condition in hidden)]
     if not terms:
         return Number(0)
     head, *rest = terms
-    result = _weighted(*head)
-    for node, coefficient in rest:
+    result = _term(*head)
+    for product, coefficient in rest:
         if coefficient < 0:
-            result = result - _weighted(node, -coefficient)
+            result = result - _term(product, -coefficient)
         else:
-            result = result + _weighted(node, coefficient)
+            result = result + _term(product, coefficient)
     return result
 
 
@@ -190,6 +189,11 @@ def rational(value: Fraction) -> Expression:
         return Number(value)
     except BadNumber:
         return Number(value.numerator) / Number(value.denominator)
+
+
+@lru_cache(maxsize=20_000)
+def _term(product: Monomial, coefficient: Fraction) -> Expression:
+    return _weighted(_product(product), coefficient)
 
 
 def _product(product: Monomial) -> Expression | None:

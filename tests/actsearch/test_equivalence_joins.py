@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from actsearch.equivalence.audit import values_of_rows
-from actsearch.equivalence.balls import UNDEFINED, is_value, precision
+from actsearch.equivalence.balls import is_value, precision
 from actsearch.equivalence.congruence import Partition, partition
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.quadrant_rows import QuadrantRows
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.grammar.search_space import SearchSpace

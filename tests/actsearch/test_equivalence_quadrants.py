@@ -10,11 +10,12 @@ import pytest
 from flint import arb
 
 from actsearch.equivalence import samples
-from actsearch.equivalence.balls import UNDEFINED, ball_value, is_value, precision
+from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.cells import LARGER, SMALLER, Cells
 from actsearch.equivalence.certificate import Certificate, decide
 from actsearch.equivalence.congruence import Partition, partition
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, enclosed
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.normal_form import form_of
 from actsearch.equivalence.polynomial import Form
 from actsearch.equivalence.quadrant_rows import QuadrantRows

@@ -14,10 +14,11 @@ import pytest
 
 from actsearch.equivalence import lemmas, row_proofs, settlement
 from actsearch.equivalence.audit import values_of_rows
-from actsearch.equivalence.balls import UNDEFINED, ball_value, is_value, precision
+from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.certificate import Certificate, Witness, compare
 from actsearch.equivalence.congruence import Partition, neighbours, partition
 from actsearch.equivalence.holes import SHARED_NAME
+from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.settlement import settle, settle_and_split

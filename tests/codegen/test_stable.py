@@ -229,6 +229,9 @@ def test_no_value_is_lost_by_the_target_cpu() -> None:
         "beta*asinh(x) + (1 - beta)*x",
         "asinh(x)*x",
         "x/(asinh(x) + 1)",
+        "beta*sinh(x) + (1 - beta)*cosh(x)",  # the terms overflow
+        "beta*x**3 + (1 - beta)*x**2",
+        "exp(x)*sigmoid(cos(x))",  # as the gradient's do
     ]
     assert list(lost_values.losses(texts)) == []
 
