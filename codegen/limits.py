@@ -104,7 +104,7 @@ def _holds(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) -> bo
 def _limit(values: Array) -> float:
     """What values at ever larger x converge to: a constant, 0 or infinity; nan if nothing shows."""
     known = values
-    if np.isnan(values[-1]):  # what overflowed, but not what left the domain
+    if np.isnan(values[-SETTLED:]).any():  # what overflowed, but not what left the domain
         known = values[: len(values) - int(np.argmax(np.isfinite(values[::-1])))]
         if not np.abs(known[-1]) > LARGEST:
             return math.nan
@@ -115,12 +115,13 @@ def _limit(values: Array) -> float:
     end, near = last[-1], 1e-12 * sizes[-1]
     if all(value == end or abs(value - end) <= near < math.inf for value in last):
         return end  # type: ignore[no-any-return]
-    if all(map(operator.lt, sizes[1:], sizes)):
+    # each beside the last but one: a factor may oscillate
+    if all(map(operator.lt, sizes[2:], sizes)):
         if sizes[-1] < sizes[0] / _GROWS or _is_steady([1 / size for size in sizes]):
             return 0.0
         return math.nan
     grows = sizes[-1] > sizes[0] * _GROWS or _is_steady(sizes)
-    if grows and all(map(operator.gt, sizes[1:], sizes)) and one_sign(last):
+    if grows and all(map(operator.gt, sizes[2:], sizes)) and one_sign(last):
         return math.copysign(math.inf, last[0])
     return math.nan
 

@@ -90,20 +90,6 @@ class Settled:
                 self.open.append((link.first, link.row))
 
 
-def settle_groups(found: Partition, groups: Sequence[Sequence[int]]) -> Settled:
-    """Settle the merges of some groups of rows.
-
-    Args:
-        found: the partition.
-        groups: rows that lie in one class; the first of each is compared with the others.
-    """
-    labels = [labelled(QuadrantRows(found, quadrant), groups) for quadrant in QUADRANTS]
-    result, links, lemmas = _with_proofs(found, groups, labels)
-    result._note(links, _settled(found, list(lemmas.items())))
-    result.lemmas = len(lemmas)
-    return result
-
-
 def _settled(found: Partition, lemmas: Sequence[tuple[Lemma, Pair]]) -> dict[Lemma, str]:
     """What ball arithmetic says of lemmas, quadrant by quadrant."""
     known: dict[Lemma, str] = {}
@@ -126,9 +112,10 @@ def _with_proofs(
     return Settled(proved(groups, labels).rules), links, lemmas
 
 
-def spans(found: Partition) -> list[list[list[int]]]:
-    """The classes with several rows, those with the same sub-terms side by side."""
-    groups = sorted(groups_of(found), key=lambda rows: (rows[0] % len(found.big), rows[0]))
+def spans(found: Partition, since: int = 0) -> list[list[list[int]]]:
+    """Classes with several rows, from `since` on, those with the same sub-terms side by side."""
+    chosen = range(since, found.count) if since else None
+    groups = sorted(groups_of(found, chosen), key=lambda rows: (rows[0] % len(found.big), rows[0]))
     cuts: list[list[list[int]]] = []
     size = SPAN
     for rows in groups:
@@ -162,7 +149,7 @@ def settle(
     units = [(quadrant, number) for quadrant in range(len(QUADRANTS)) for number in chosen]
     waiting = [unit for unit in units if not _labels_file(folder, *unit).exists()]
     _each(partial(_label_span, str(path)), waiting, len(units), processes, progress)
-    result, links, lemmas = Settled(), list[Link](), Lemmas()
+    (_, result), links, lemmas = _before(str(path)), list[Link](), Lemmas()
     for number in chosen:
         labels = [_read_labels(_labels_file(folder, q, number)) for q in range(len(QUADRANTS))]
         own, more, needed = _with_proofs(_loaded(str(path)), _spans(str(path))[number], labels)
@@ -181,7 +168,7 @@ def settle(
     ]
     _each(partial(_settle_lemmas, str(path)), pieces, len(pieces), processes, progress)
     result._note(links, _known(folder))
-    result.lemmas = len(lemmas)
+    result.lemmas += len(lemmas)
     return result
 
 
@@ -190,6 +177,8 @@ def settle_and_split(
 ) -> tuple[Partition, Settled]:
     """Settle all merges of a saved partition, and take apart, in the file, those shown false.
 
+    What leaves a class together is settled again, until nothing is false.
+
     Returns:
         The partition, in which no merge is known to be false, and what is known of its merges.
     """
@@ -197,24 +186,36 @@ def settle_and_split(
     if whole.exists():
         return _loaded(str(path)), _from_data(json.loads(whole.read_text("utf8")))
     result = settle(path, processes, progress)
-    found = load_partition(path)
     while result.false:
+        found = load_partition(path)
         false, result.false = result.false, []
         since = found.count
         split_false(found, false)
-        result.add(settle_groups(found, groups_of(found, range(since, found.count))))
-    save_partition(found, path)
-    for kept in (_loaded, _spans, _rows):
-        kept.cache_clear()
-    _folder(str(path)).mkdir(parents=True, exist_ok=True)
+        after = Path(f"{path}.settled") / str(found.count)
+        after.mkdir(parents=True, exist_ok=True)
+        _write(after / _BEFORE, json.dumps({"since": since, "settled": _data(result)}))
+        save_partition(found, path)
+        for kept in (_loaded, _spans, _rows):
+            kept.cache_clear()
+        result = settle(path, processes, progress)
     _write(_folder(str(path)) / _WHOLE, json.dumps(_data(result)))
-    return found, result
+    return _loaded(str(path)), result
 
 
 # files
 
 
 _WHOLE = "whole.json"  # what is known when nothing is left to do
+_BEFORE = "before.json"  # what was known when classes were taken apart, and which ones are new
+
+
+def _before(path: str) -> tuple[int, Settled]:
+    """From which class on merges are to be settled, and what is known of the others."""
+    file = _folder(path) / _BEFORE
+    if not file.exists():
+        return 0, Settled()
+    data = json.loads(file.read_text("utf8"))
+    return data["since"], _from_data(data["settled"])
 
 
 def _folder(path: str) -> Path:
@@ -294,7 +295,7 @@ def _loaded(path: str) -> Partition:
 
 @cache
 def _spans(path: str) -> list[list[list[int]]]:
-    return spans(_loaded(path))
+    return spans(_loaded(path), _before(path)[0])
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ from actsearch.equivalence.congruence import Partition, neighbours, partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.partition_files import load_partition, save_partition
+from actsearch.equivalence.quadrant_rows import QuadrantRows
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.settlement import settle, settle_and_split
 from actsearch.grammar.search_space import SearchSpace
@@ -126,6 +127,44 @@ def test_what_is_false_is_taken_apart(saved: Path) -> None:
     assert (once_more[0].numbers == again.numbers).all()
 
 
+def test_who_is_stopped_after_a_split_goes_on_there(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_partition(saved)
+    put_together(found, "add(x, add(x, x))", "add(x, max(x, abs(x)))")
+    copy = save_partition(found, saved.with_name("copy.npz"))
+    save_partition(found, saved)
+    forget()
+    expected = settle_and_split(copy)
+    calls = []
+
+    def only_once(*arguments: object) -> settlement.Settled:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return settle(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(settlement, "settle", only_once)
+        with pytest.raises(KeyboardInterrupt):
+            settle_and_split(saved)
+    forget()
+    numbers: list[int] = []
+    again, result = settle_and_split(saved, progress=lambda done, total: numbers.append(total))
+    assert max(numbers) < 4 * len(settlement.spans(found))  # the new classes only
+    assert result == expected[1]
+    assert (again.numbers == expected[0].numbers).all()
+    assert result.merges == len(again.numbers) - len(np.unique(again.numbers))
+
+
+def settled_groups(found: Partition, groups: list[list[int]]) -> settlement.Settled:
+    """What is found of the merges of some groups of rows, without files."""
+    labels = [row_proofs.labelled(QuadrantRows(found, quadrant), groups) for quadrant in QUADRANTS]
+    result, links, needed = settlement._with_proofs(found, groups, labels)
+    result._note(links, settlement._settled(found, list(needed.items())))
+    return result
+
+
 def test_what_is_proved_to_equal_something_false_is_false(saved: Path) -> None:
     found = load_partition(saved)
     names = "add(x, add(x, x))", "add(x, max(x, abs(x)))"
@@ -133,7 +172,7 @@ def test_what_is_proved_to_equal_something_false_is_false(saved: Path) -> None:
     moved = put_together(found, *names)
     rows = np.flatnonzero(found.numbers == found.class_of(names[0])).tolist()
     groups = [rows]
-    result = settlement.settle_groups(found, groups)
+    result = settled_groups(found, groups)
     assert moved > 1
     assert len(result.false) == len({other for _, other in result.false})
     assert len(result.false) in (moved, len(rows) - moved)
@@ -209,7 +248,7 @@ def test_who_gives_up_looking_for_proofs_leaves_lemmas(
     less = row_proofs.prove(found, groups)
     assert set(less.rules) <= set(row_proofs.RULES[1:3])
     assert whole.unproved <= less.unproved
-    result = settlement.settle_groups(found, groups)
+    result = settled_groups(found, groups)
     assert result.certified == less.unproved
     assert result.false == result.open == []
 
