@@ -78,7 +78,8 @@ def ball_value(
     results = {} if memo is None else memo
     for node in _missing(expression, results):
         results[node] = _node_value(node, values, results)
-    return _result(results[expression])
+    value = _as_ball(results[expression])
+    return UNDECIDED if isinstance(value, Huge) else value
 
 
 class Program:
@@ -104,7 +105,7 @@ class Program:
         ]
         self._results = [places[expression] for expression in expressions]
 
-    def __call__(self, values: Mapping[str, Fraction]) -> list[Ball]:
+    def __call__(self, values: Mapping[str, Fraction]) -> list[Ball | Huge]:
         """The enclosures of the expressions at exact values, inside `precision(bits)`."""
         found = [_node_value(leaf, values, {}) for leaf in self._leaves]
         self.beyond = False
@@ -116,17 +117,11 @@ class Program:
                 if value is UNDECIDED and is_hopeless(name, *operands):
                     self.beyond = True
             found.append(value)
-        results = [found[place] for place in self._results]
-        self.beyond |= any(isinstance(value, Huge) for value in results)
-        return [_result(value) for value in results]
+        return [_as_ball(found[place]) for place in self._results]
 
 
 def _as_ball(value: Any) -> Ball | Huge:
     return arb(value) if isinstance(value, fmpq) else value
-
-
-def _result(value: Any) -> Ball:
-    return UNDECIDED if isinstance(value, Huge) else _as_ball(value)
 
 
 def _missing(expression: Expression, known: Mapping[Expression, Ball]) -> Iterator[Expression]:

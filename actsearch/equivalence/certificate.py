@@ -22,8 +22,10 @@ from flint import arb
 
 from actsearch.equivalence import quadrants
 from actsearch.equivalence.algebra import proof
-from actsearch.equivalence.balls import Ball, Program, is_value, precision
+from actsearch.equivalence.balls import Ball, Program, ball_value, is_value, precision
 from actsearch.equivalence.changes import Change
+from actsearch.equivalence.huge import POSITIVE, Huge, is_moderate
+from actsearch.equivalence.logarithms import log_of_quotient
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.points import (
@@ -428,13 +430,28 @@ class Pair:
             return False
         if (left is UNDEFINED) != (right is UNDEFINED):
             return self._definedness(line, t)
+        if isinstance(left, Huge) and left is right:
+            return self._of_other_size(line, t)
         if left is UNDEFINED or not _disjoint(left, right):
             return left is UNDEFINED or agree(left, right, self.digits)
         if self._isolated(line, t):
             return False
         return _witness(*self._both, values, left, right)
 
-    def values_at(self, values: Values) -> tuple[Ball, Ball]:
+    def _of_other_size(self, line: Line, t: Fraction) -> Witness | bool:
+        """Both are beyond the range of balls: a witness if the logarithm of a/b is not 0."""
+        values = line.at(t)
+        logarithm = log_of_quotient(*self._both, values)
+        if logarithm is None or self._isolated(line, t):
+            return False
+        with precision(256):
+            ball = ball_value(logarithm, values)
+            if not is_value(ball) or ball.contains(0):
+                return False
+            factor = f"exp({ball.str(10, radius=False)}) times the other"
+        return _witness_of(*self._both, values, factor, _shown(POSITIVE, None))
+
+    def values_at(self, values: Values) -> tuple[Ball | Huge, Ball | Huge]:
         """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
         bits = math.ceil(self.digits * 3.33) + 32
         while True:
@@ -467,7 +484,9 @@ class Pair:
         for near in (t - step, t + step):
             values = line.at(near)
             left, right = self.values_at(values)
-            if (left is UNDEFINED and is_value(right)) or (right is UNDEFINED and is_value(left)):
+            if (left is UNDEFINED and _is_number(right)) or (
+                right is UNDEFINED and _is_number(left)
+            ):
                 return _witness(*self._both, values, left, right)
         return False
 
@@ -483,23 +502,36 @@ def differ_at(a: Expression, b: Expression, values: Values) -> bool:
     return isinstance(Pair(a, b).at(line, Fraction(0)), Witness)
 
 
-def _disjoint(left: arb, right: arb) -> bool:
-    return not left.overlaps(right)
+def _is_number(value: Ball | Huge) -> bool:
+    return is_value(value) or isinstance(value, Huge)
 
 
-def agree(left: arb, right: arb, digits: int) -> bool:
+def _disjoint(left: arb | Huge, right: arb | Huge) -> bool:
+    if isinstance(left, arb) and isinstance(right, arb):
+        return not left.overlaps(right)
+    return all(isinstance(side, Huge) or is_moderate(side) for side in (left, right))
+
+
+def agree(left: arb | Huge, right: arb | Huge, digits: int) -> bool:
     """|left − right| ≤ 10^-digits · max(1, |left|), rigorously."""
+    if isinstance(left, Huge) or isinstance(right, Huge):
+        return False
     size = max(arb(1), left.abs_lower())
     return bool(abs(left - right) <= size * arb(10) ** -digits)
 
 
-def _witness(a: Expression, b: Expression, values: Values, left: Ball, right: Ball) -> Witness:
+def _witness(
+    a: Expression, b: Expression, values: Values, left: Ball | Huge, right: Ball | Huge
+) -> Witness:
+    return _witness_of(a, b, values, _shown(left, right), _shown(right, left))
+
+
+def _witness_of(a: Expression, b: Expression, values: Values, left: str, right: str) -> Witness:
     used = {
         node.name for e in (a, b) for node in e.postorder() if isinstance(node, Input | Parameter)
     }
     point = tuple((name, _decimal(value)) for name, value in values.items() if name in used)
-    shown = [_shown(left, right), _shown(right, left)]
-    return Witness(point, *shown)
+    return Witness(point, left, right)
 
 
 def _decimal(value: Fraction) -> str:
@@ -507,10 +539,12 @@ def _decimal(value: Fraction) -> str:
     return repr(as_float) if Fraction(as_float) == value else str(value)
 
 
-def _shown(ball: Ball, other: Ball) -> str:
+def _shown(ball: Any, other: Any) -> str:
     """A value with as many digits as it takes to see the difference."""
     if ball is UNDEFINED:
         return "undefined"
+    if isinstance(ball, Huge):
+        return f"{'' if ball is POSITIVE else '-'}too large to be written"
     digits = 10
     while is_value(other) and digits < 400:
         text = str(ball.str(digits, radius=False))

@@ -44,6 +44,11 @@ def is_hopeless(name: str, *operands: Any) -> bool:
     )
 
 
+def is_moderate(ball: arb) -> bool:
+    """Whether a ball is certainly smaller than any huge number."""
+    return bool(ball.abs_upper() < _MODERATE)
+
+
 def apply_huge(name: str, *operands: Any) -> Any:
     """An operator on operands one of which is huge at least, the others balls."""
     if name in _UNARY:
@@ -70,14 +75,14 @@ def _sum(a: Any, b: Any) -> Any:
     if isinstance(a, Huge) and isinstance(b, Huge):
         return a if a is b else UNDECIDED
     large, other = (a, b) if isinstance(a, Huge) else (b, a)
-    return large if other.abs_upper() < _MODERATE else UNDECIDED
+    return large if is_moderate(other) else UNDECIDED
 
 
 def _sign(a: Any) -> int:
     """1 or -1 for what is not 0 and leaves huge numbers huge; else 0."""
     if isinstance(a, Huge):
         return 1 if a is POSITIVE else -1
-    if not (a.abs_lower() * _MODERATE > 1 and a.abs_upper() < _MODERATE):
+    if not (a.abs_lower() * _MODERATE > 1 and is_moderate(a)):
         return 0
     return 1 if a > 0 else -1
 
@@ -92,7 +97,7 @@ def _product(a: Any, b: Any) -> Any:
 
 def _quotient(a: Any, b: Any) -> Any:
     if isinstance(b, Huge):
-        return _tiny() if isinstance(a, arb) and a.abs_upper() < _MODERATE else UNDECIDED
+        return _tiny() if isinstance(a, arb) and is_moderate(a) else UNDECIDED
     return UNDEFINED if b.is_zero() else _product(a, b)
 
 
@@ -110,7 +115,7 @@ def _larger(a: Any, b: Any) -> Any:
     if a is POSITIVE or b is POSITIVE:
         return POSITIVE
     other = b if a is NEGATIVE else a
-    return other if other is NEGATIVE or other.abs_upper() < _MODERATE else UNDECIDED
+    return other if other is NEGATIVE or is_moderate(other) else UNDECIDED
 
 
 _UNARY: Mapping[str, tuple[Callable[[], Any], Callable[[], Any]]] = {

@@ -202,8 +202,9 @@ def test_switching_points_are_found_where_a_switch_only_touches_zero() -> None:
     [
         ("exp(-exp(exp(x)))", False),  # exp(148) is in range
         ("exp(exp(x**6))", False),  # with 2^14 bits
-        ("exp(exp(exp(exp(x))))", True),
-        ("cosh(sinh(exp(exp(exp(x)))))", True),
+        ("exp(exp(exp(exp(x))))", False),  # huge
+        ("cosh(sinh(exp(exp(exp(x)))))", False),
+        ("asinh(exp(exp(exp(exp(x)))))", True),
         ("1/exp(exp(exp(exp(x))))", False),  # 0, nearly
         ("sin(exp(exp(exp(exp(x)))))", True),
         ("sqrt(x - 5)", False),
@@ -215,6 +216,6 @@ def test_what_no_precision_brings_into_range(text: str, beyond: bool) -> None:
     for bits in (128, 1024, 1 << 14):
         with precision(bits):
             (value,) = program({"x": Fraction(5)})
-        found.append(is_value(value) and value.is_finite())
+        found.append(value is not UNDECIDED)
         assert program.beyond <= (not found[-1])
     assert program.beyond == beyond == (not found[-1])
