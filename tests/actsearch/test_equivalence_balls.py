@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import mpmath
 import pytest
+from flint import arb
 
 from actsearch.equivalence.balls import Program, apply_ball, ball_value, exact, is_value, precision
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
@@ -169,7 +170,7 @@ def test_steps_that_are_taken_together_give_the_same_balls() -> None:
             together = program(values)
             for ball, expression in zip(together, expressions, strict=True):
                 alone = ball_value(expression, values)
-                assert ball is alone or (is_value(ball) and ball.overlaps(alone))
+                assert ball is alone or (isinstance(ball, arb) and ball.overlaps(alone))
                 assert is_value(ball) == is_value(alone)
 
 
