@@ -21,6 +21,7 @@ from actsearch.grammar.expression import Expression, Number, Parameter, call
 
 _GROWS = 2.0**SETTLED  # times, over those points, what grows to infinity
 _GROWN = 2.0**64  # a value at the largest number that has grown and will go on
+_FAR = -2  # up to which thresholds a sign there may stand for that at infinity
 _STEADY = 0.99  # of the step before, by which values grow without bound
 
 
@@ -79,7 +80,7 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
     ):
         if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
             return form
-    for threshold in THRESHOLDS[1:]:
+    for threshold in THRESHOLDS[1:_FAR]:
         there = trial.held(root, leaf, replace(clamp, threshold=threshold), single=True)[here, -1]
         if np.all((there * np.inf == limits)[known]):
             nearer = root.substitute({leaf: call("where", beyond, Number(sign * threshold), leaf)})

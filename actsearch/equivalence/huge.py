@@ -38,10 +38,17 @@ def grown(name: str, operand: Any) -> Huge | None:
 
 
 def is_hopeless(name: str, *operands: Any) -> bool:
-    """Whether UNDECIDED is what an operator gives of huge numbers, however precise the others."""
-    return any(isinstance(operand, Huge) for operand in operands) and not (
-        name in ("mul", "div", "max", "min") and any(isinstance(o, arb) for o in operands)
+    """Whether UNDECIDED is what an operator gives of huge numbers at any precision."""
+    return (
+        name != "where"
+        and any(isinstance(operand, Huge) for operand in operands)
+        and all(_is_settled(operand) for operand in operands)
     )
+
+
+def _is_settled(operand: Any) -> bool:
+    """Whether more bits leave an operand as it is."""
+    return operand.is_exact() if isinstance(operand, arb) else operand is not UNDECIDED
 
 
 def is_moderate(ball: arb) -> bool:
@@ -68,7 +75,7 @@ def _tiny() -> arb:
 def _opposite(a: Any) -> Any:
     if isinstance(a, Huge):
         return NEGATIVE if a is POSITIVE else POSITIVE
-    return -a
+    return a if a is UNDECIDED else -a
 
 
 def _sum(a: Any, b: Any) -> Any:
@@ -103,8 +110,9 @@ def _quotient(a: Any, b: Any) -> Any:
 
 def _power(a: Any, b: Any) -> Any:
     """Whole powers of a huge number."""
-    exponent = b.unique_fmpz() if isinstance(b, arb) and b.is_exact() else None
-    if exponent is None or isinstance(b, Huge) or abs(exponent) > 1000:
+    is_moderate_power = isinstance(b, arb) and b.is_exact() and abs(b) <= 1000
+    exponent = b.unique_fmpz() if is_moderate_power else None
+    if exponent is None:
         return UNDECIDED
     if exponent <= 0:
         return _tiny() if exponent else arb(1)

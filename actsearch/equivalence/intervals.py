@@ -124,10 +124,14 @@ def power(a: Interval, k: int) -> Interval:
         below = np.where(positive, below, np.where(negative, lower, -np.inf))
         above = np.where(negative, above, np.where(positive, upper, np.inf))
         return finite_ends(below, above)
-    if k % 2:
-        return widened(a[0] ** k, a[1] ** k)
-    low, high = _magnitude(*a)
-    return widened(low**k, high**k)
+    low, high = a if k % 2 else _magnitude(*a)
+    lower, upper = widened(low**k, high**k)
+    if k == 0:
+        return lower, upper
+    # what underflows is not 0
+    return np.where((low < 0) & (lower == 0), -_TINY, lower), np.where(
+        (high > 0) & (upper == 0), _TINY, upper
+    )
 
 
 def finite_ends(low: Floats, high: Floats) -> Interval:

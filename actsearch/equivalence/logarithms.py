@@ -30,12 +30,12 @@ def log_of_quotient(
     exponents = [_exponent(side) for side in (a, b)]
     try:
         forms = [form_of(_without_bars(e, values)) for e in exponents if e is not None]
+        if len(forms) < 2:
+            return None
+        difference = total(zip(forms, (Fraction(1), Fraction(-1)), strict=True))
+        return to_expression(Form(difference.terms))
     except (TooLarge, RecursionError):
         return None
-    if len(forms) < 2:
-        return None
-    difference = total(zip(forms, (Fraction(1), Fraction(-1)), strict=True))
-    return to_expression(Form(difference.terms))
 
 
 def _exponent(expression: Expression) -> Expression | None:

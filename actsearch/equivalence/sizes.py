@@ -92,6 +92,7 @@ class SizedCells(Cells):
         own, others = self.bounds(first.place, [first.number]), self.bounds(big, chosen)
         assert isinstance(own, Sizes)
         assert isinstance(others, Sizes)
+        own = _mirrored(own) if first.mirrored else own
         parts = [
             (side, at_least(own, others.rows(side)) if way else at_least(others.rows(side), own))
             for way, side in ((True, np.flatnonzero(above)), (False, np.flatnonzero(~above)))

@@ -10,7 +10,7 @@ from flint import arb
 
 from actsearch.equivalence.balls import Program, apply_ball, ball_value, is_value, precision
 from actsearch.equivalence.certificate import Certificate, Witness, compare
-from actsearch.equivalence.huge import NEGATIVE, POSITIVE, Huge, apply_huge
+from actsearch.equivalence.huge import NEGATIVE, POSITIVE, Huge, apply_huge, is_moderate
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.grammar import parse
 from actsearch.grammar.operators import OPERATORS
@@ -71,6 +71,28 @@ def test_operators_on_huge_and_other_numbers(name: str) -> None:
             if rule is not UNDECIDED:
                 assert_alike(rule, apply_ball(name, *map(stand_in, pair)), (name, pair))
     assert decided >= 6
+
+
+def test_numbers_between_balls_and_huge_ones() -> None:
+    """exp(exp(763)) is a ball, but one that might be as large as a huge number."""
+    with precision(2048):
+        large = arb(763).exp().exp()
+        assert not is_moderate(large)
+        for name in ("min", "max", "add", "sub", "mul", "div"):
+            for pair in ((large, POSITIVE), (NEGATIVE, large)):
+                assert apply_huge(name, *pair) in (UNDECIDED, POSITIVE, NEGATIVE)
+        assert apply_huge("min", POSITIVE, large) is UNDECIDED
+        assert apply_huge("pow", POSITIVE, large) is UNDECIDED
+
+
+def test_a_branch_that_is_not_taken_ends_no_search() -> None:
+    pair = parse("where(sqrt(2) > sqrt(2) - exp(-200), x + 1, exp(exp(exp(x*x + 10))))")
+    program = Program(pair)
+    with precision(100):
+        assert program({"x": Fraction(1, 3)}) == [UNDECIDED]
+        assert not program.beyond
+    assert isinstance(compare(pair, parse("x + 2")), Witness)
+    assert isinstance(compare(pair, parse("x + 1")), Certificate)
 
 
 TOWER = "exp(exp(exp(x + 9)))"
