@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from fractions import Fraction
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDECIDED
 from actsearch.equivalence.partition_files import load_partition
 from actsearch.equivalence.term_tables import Place, TermTable
+from actsearch.equivalence.workers import workers
 from actsearch.grammar.expression import Apply, Expression
 
 POINTS = 96
@@ -105,7 +105,7 @@ def _decisions(
         for number, span in enumerate(spans):
             yield from ((number * step + i, d) for i, d in enumerate(_decide_all(span)))
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with workers(processes) as pool:
         waiting = {pool.submit(_decide_all, span): number for number, span in enumerate(spans)}
         for future in as_completed(waiting):
             start = waiting[future] * step
@@ -380,7 +380,7 @@ def audit(
         for number in range(done, count):
             yield number, *_check_saved(str(path), chosen[number])
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with workers(processes) as pool:
         waiting = {
             pool.submit(_check_saved, str(path), chosen[number]): number
             for number in range(done, count)

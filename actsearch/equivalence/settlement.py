@@ -11,11 +11,10 @@ import itertools
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.equivalence.quadrant_rows import QuadrantRows
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.row_proofs import RULES, Labels, groups_of, labelled, proved
+from actsearch.equivalence.workers import workers
 
 SPAN = 10_000
 """Terms that are compared at once, or one class if that has more."""
@@ -338,10 +338,7 @@ def _done(work: Callable[[Any], None], pieces: Sequence[Any], processes: int) ->
     cuts = [len(pieces) * number // processes for number in range(processes + 1)]
     lanes = [deque(pieces[start:end]) for start, end in itertools.pairwise(cuts)]
     with ExitStack() as stack:
-        pools = [
-            stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for _ in lanes
-        ]
+        pools = [stack.enter_context(workers(1)) for _ in lanes]
         running: dict[Future[None], int] = {}
 
         def start_next(number: int) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from actsearch.equivalence.batches import (
 from actsearch.equivalence.normal_form import normal_form
 from actsearch.equivalence.term_tables import Shape
 from actsearch.equivalence.terms import TermBuilder
+from actsearch.equivalence.workers import workers
 from actsearch.grammar.expression import Expression, Parameter
 
 _BLOCK = 1024
@@ -203,7 +203,7 @@ def run(job: Job, processes: int, progress: Any = None) -> None:
             if progress is not None:
                 progress(done * len(job.arms))
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with workers(processes) as pool:
         waiting = [pool.submit(block_keys, job, start, end) for start, end in spans]
         for future in as_completed(waiting):
             start, end = future.result()
