@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.batches import placeholder
-from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, enclosed, range_of
+from actsearch.equivalence.enclosures import (
+    SIZE_OF_BETA,
+    SIZE_OF_X,
+    enclosed,
+    range_of,
+    whole_exponent,
+)
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.intervals import (
     ALL,
@@ -37,14 +43,14 @@ from actsearch.equivalence.intervals import (
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.quotients import QUOTIENTS
 from actsearch.equivalence.term_tables import LARGER, SMALLER, Place, Side
-from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter
+from actsearch.grammar.expression import Apply, Expression, Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 if TYPE_CHECKING:
     from actsearch.equivalence.terms import TermBuilder
 
 _CHUNK = 64
-_KEPT = 1_000  # classes whose bounds are kept, 86 kB each at most, 5 kB without the parameter
+_KEPT = 1_000  # classes whose bounds are kept, 86 kB each at most (`sizes` 200), 5 kB without β
 _FEW = slice(3, -1, 8)
 """Cells of |x| that are looked at first: functions that cross differ on one of them, as a rule."""
 
@@ -228,9 +234,9 @@ def node_bounds(node: Expression, memo: Mapping[Expression, Bounds]) -> Bounds:
     operands = [memo[argument] for argument in node.arguments]
     name = node.operator.name
     if name == "pow":
-        exponent = node.arguments[1]
-        if isinstance(exponent, Number) and exponent.value.denominator == 1:
-            return _raised(operands[0], int(exponent.value))
+        exponent = whole_exponent(node)
+        if exponent is not None:
+            return _raised(operands[0], exponent)
     elif name in _BINARY:
         return _BINARY[name](*operands)
     elif name in _UNARY:

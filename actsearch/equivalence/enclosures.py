@@ -308,14 +308,16 @@ def enclosed(atom: Expression) -> Interval:
     from actsearch.equivalence.normal_form import form_of
 
     name = atom.operator.name
-    if name in ("add", "sub", "mul", "div", "neg") or (name == "pow" and _whole(atom) is not None):
+    if name in ("add", "sub", "mul", "div", "neg") or (
+        name == "pow" and whole_exponent(atom) is not None
+    ):
         try:
             form = form_of(atom)
         except TooLarge:
             return ALL
         if form.single is not None and form.single[0] == ((atom, 1),) and form.single[1] == 1:
             if name == "pow":
-                exponent = _whole(atom)
+                exponent = whole_exponent(atom)
                 assert exponent is not None
                 return power(enclosure(form_of(atom.arguments[0])), exponent)
             return ALL
@@ -340,8 +342,9 @@ def _bound(end: Floats, direction: int) -> Floats:
     return np.where(whole, end, end + direction * 1e-12)
 
 
-def _whole(atom: Apply) -> int | None:
-    exponent = atom.arguments[1]
+def whole_exponent(power_: Apply) -> int | None:
+    """The exponent of a power, if that is a whole number."""
+    exponent = power_.arguments[1]
     if isinstance(exponent, Number) and exponent.value.denominator == 1:
         return int(exponent.value)
     return None

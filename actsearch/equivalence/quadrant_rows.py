@@ -182,9 +182,9 @@ class QuadrantRows:
             orders = self._cells.orders(place, found.big.place, fresh)
             self._orders.update(((place, n), orders[:, at]) for at, n in enumerate(fresh))
             for other, numbers in pairs.items():
-                self._compare_sizes(place, other, numbers.tolist())
+                self._compare_closely(place, other, numbers.tolist())
 
-    def _compare_sizes(self, place: Place, other: int, chosen: Sequence[int]) -> None:
+    def _compare_closely(self, place: Place, other: int, chosen: Sequence[int]) -> None:
         """Look closer at a class and those of the large table that cells leave open."""
         known = self._orders
         fresh = [

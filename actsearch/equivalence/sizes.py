@@ -24,12 +24,13 @@ from actsearch.equivalence.cells import (
     Cells,
     absolute,
     degree_of_exponential,
+    mirrored,
     node_bounds,
 )
-from actsearch.equivalence.enclosures import SIZE_OF_X, enclosed
+from actsearch.equivalence.enclosures import SIZE_OF_X, enclosed, whole_exponent
 from actsearch.equivalence.intervals import FUNCTIONS, Floats, Interval, added, finite_ends, meet
 from actsearch.equivalence.term_tables import Place, Side
-from actsearch.grammar.expression import Apply, Expression, Number
+from actsearch.grammar.expression import Apply, Expression
 
 if TYPE_CHECKING:
     from actsearch.equivalence.terms import TermBuilder
@@ -234,10 +235,10 @@ def _sized(node: Expression, memo: Mapping[Expression, Bounds]) -> Sizes:
     operands = [memo[argument] for argument in node.arguments]
     name = node.operator.name
     if name == "pow":
-        exponent = node.arguments[1]
-        if isinstance(exponent, Number) and exponent.value.denominator == 1:
-            return _tight(bounds, _times(_of(operands[0]).size, int(exponent.value)))
-        return _tight(bounds)
+        exponent = whole_exponent(node)
+        if exponent is None:
+            return _tight(bounds)
+        return _tight(bounds, _times(_of(operands[0]).size, exponent))
     rule = _RULES.get(name)
     if rule is None:
         return _tight(bounds)
@@ -310,8 +311,7 @@ def _sub(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:
 
 
 def _mirrored(a: Sizes) -> Sizes:
-    value, slope = ((-end[1], -end[0]) for end in (a.value, a.slope))
-    return _tight(Bounds(value, slope, a.degree), a.size)
+    return _tight(mirrored(a), a.size)
 
 
 def _mul(bounds: Bounds, a: Sizes, b: Sizes) -> Sizes:

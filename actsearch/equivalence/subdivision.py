@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.batches import placeholder
-from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, enclosed, range_of
+from actsearch.equivalence.enclosures import (
+    SIZE_OF_BETA,
+    SIZE_OF_X,
+    enclosed,
+    range_of,
+    whole_exponent,
+)
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.intervals import (
     ALL,
@@ -28,13 +34,13 @@ from actsearch.equivalence.intervals import (
     scaled,
 )
 from actsearch.equivalence.term_tables import Place, Side
-from actsearch.grammar.expression import Apply, Expression, Input, Number, Parameter
+from actsearch.grammar.expression import Apply, Expression, Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 if TYPE_CHECKING:
     from actsearch.equivalence.terms import TermBuilder
 
-MOST = 600
+_MOST = 600
 """Boxes that are looked at in a round."""
 _ROUNDS = 5
 _LEFT = 0.7
@@ -69,7 +75,7 @@ class Subdivision:
         for _ in range(_ROUNDS):
             boxes = _cut(boxes)
             count = boxes[0].shape[1]
-            if not 0 < count <= MOST:
+            if not 0 < count <= _MOST:
                 break
             a, b = self._values(first, second, boxes)
             left = np.flatnonzero(np.broadcast_to(a[0] < b[1], (count, 1)))
@@ -151,10 +157,8 @@ def _node_value(node: Expression, known: Mapping[Expression, Interval]) -> Inter
     operands = [known[argument] for argument in node.arguments]
     name = node.operator.name
     if name == "pow":
-        exponent = node.arguments[1]
-        if isinstance(exponent, Number) and exponent.value.denominator == 1:
-            return power(operands[0], int(exponent.value))
-        return ALL
+        exponent = whole_exponent(node)
+        return ALL if exponent is None else power(operands[0], exponent)
     if name in _OPERATORS:
         return _OPERATORS[name](*operands)
     if name in FUNCTIONS:

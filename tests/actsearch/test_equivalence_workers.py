@@ -14,7 +14,7 @@ import pytest
 from actsearch.equivalence.workers import workers
 
 SCRIPT = """
-import os, sys, time
+import time
 from actsearch.equivalence.workers import workers
 if __name__ == "__main__":
     with workers(2) as pool:
