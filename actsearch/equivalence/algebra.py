@@ -13,6 +13,7 @@ from fractions import Fraction
 from actsearch.equivalence import rules
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.marks import UNDEFINED
+from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.normal_form import form_of
 from actsearch.equivalence.polynomial import Form, Monomial, TooLarge, monomial, total
 from actsearch.equivalence.products import multiply, power
@@ -22,6 +23,7 @@ from actsearch.grammar.language import instantiate
 _SIGNED = frozenset({"abs", "sign", "sqrt", "cbrt", "log", "where", "pow"})
 _MAX_SIZE = 120
 _ROUNDS = 8
+_spelled: Memo[Expression, Expression] = Memo(50_000)
 
 
 def proves_equal(a: Expression, b: Expression) -> bool:
@@ -68,14 +70,16 @@ def same(a: Expression, b: Expression) -> bool:
 
 def _elementary(expression: Expression) -> Expression:
     """The expression with the operators of `rules.ELEMENTARY` spelled out."""
-    spelled = rules.definitions(rules.ELEMENTARY)
-
-    def visit(node: Expression, arguments: tuple[Expression, ...]) -> Expression:
-        if isinstance(node, Apply) and node.operator.name in spelled:
-            return instantiate(spelled[node.operator.name], arguments)
-        return node.with_arguments(arguments)
-
-    return expression.fold(visit)
+    definitions = rules.definitions(rules.ELEMENTARY)
+    _spelled.make_room()
+    for node in expression.postorder():
+        if node not in _spelled:
+            arguments = tuple(_spelled[argument] for argument in node.arguments)
+            if isinstance(node, Apply) and node.operator.name in definitions:
+                _spelled[node] = instantiate(definitions[node.operator.name], arguments)
+            else:
+                _spelled[node] = node.with_arguments(arguments)
+    return _spelled[expression]
 
 
 def _cleared(form: Form) -> Form:

@@ -9,7 +9,7 @@ merges. Points are independent: each is one unit of work, and an audit resumes a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from fractions import Fraction
 from functools import cache
@@ -38,8 +38,6 @@ from actsearch.grammar.expression import Apply, Expression
 POINTS = 96
 BITS = 128
 _STRIDE = 50_000
-_SPLITTING = 6  # points at which rows that leave a class are compared among themselves
-_DIGITS = 30
 _SECONDS = 20.0
 
 Values = dict[str, Fraction]
@@ -294,56 +292,6 @@ def _function(
     if first is free:
         return lambda ball: operation(ball, other) if is_value(ball) else ball
     return lambda ball: operation(other, ball) if is_value(ball) else ball
-
-
-def split_false(found: Partition, false: Iterable[tuple[int, int]], seed: int = 0) -> int:
-    """Take merges that are shown false apart, in place; returns how many rows moved.
-
-    Rows that leave one class stay together where they agree to 30 digits at some points.
-    """
-    rows = sorted({row for _, row in false})
-    labels: dict[tuple[object, ...], int] = {}
-    found_labels = np.zeros(len(rows), dtype=np.int64)
-    points = [
-        {name: value / 5 + Fraction(1, 7) for name, value in point.items()}
-        for point in audit_points(_SPLITTING, seed + 1)
-    ]
-    columns: list[list[str]] = []
-    for values in points:
-        with precision(4 * BITS):
-            evaluate = _row_evaluator(found, _ball_tables(found, values), values)
-            columns.append([_written(evaluate(row)) for row in rows])
-    for place, row in enumerate(rows):
-        key = (int(found.numbers[row]), *(column[place] for column in columns))
-        found_labels[place] = labels.setdefault(key, len(labels))
-    if rows:
-        found.split(np.array(rows), found_labels)
-    return len(rows)
-
-
-def repair(found: Partition, count: int = POINTS, seed: int = 0) -> int:
-    """Check every merge of the last step at fresh points, and take apart what is false, in place.
-
-    Returns:
-        How many rows left their classes.
-    """
-    moved, since = 0, 0
-    while True:
-        false: set[tuple[int, int]] = set()
-        for values in audit_points(count, seed):
-            false.update(check_point(found, values, since)[2])
-        if not false:
-            return moved
-        since = found.count
-        moved += split_false(found, false, seed)
-
-
-def _written(ball: Ball) -> str:
-    if not is_value(ball):
-        return str(ball)
-    if ball.contains(0):
-        return "0"
-    return str(ball.str(_DIGITS, radius=False))
 
 
 @cache

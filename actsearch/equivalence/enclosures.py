@@ -25,6 +25,7 @@ from actsearch.equivalence.intervals import (
     exactly,
     finite_ends,
     meet,
+    multiplied,
     power,
     times,
     widened,
@@ -157,7 +158,7 @@ def _square(form: Form) -> Interval:
         a, b = _product(roots[0]), _product(roots[1])
         near = times(b, widened(np.full((1, 1), scale), np.full((1, 1), scale)))
         root = added(a[0], near[0], -np.inf), added(a[1], near[1], np.inf)
-        outside = times(_product(shared), exactly(c))
+        outside = multiplied(_product(shared), c)
         return times(outside, power(finite_ends(*root), 2))
     return ALL
 
@@ -201,15 +202,13 @@ def _quotient(product: Monomial, factor: Monomial) -> Monomial:
 
 
 def _sum(terms: Iterable[tuple[Monomial, Fraction]]) -> Interval:
-    low, high = np.zeros((1, 1)), np.zeros((1, 1))
+    found: Interval | None = None
     for product, coefficient in terms:
-        own = _product(product)
-        if coefficient == -1:
-            own = -own[1], -own[0]
-        elif coefficient != 1:
-            own = times(own, exactly(coefficient))
-        low, high = added(low, own[0], -np.inf), added(high, own[1], np.inf)
-    return finite_ends(low, high)
+        own = multiplied(_product(product), coefficient)
+        if found is not None:
+            own = added(found[0], own[0], -np.inf), added(found[1], own[1], np.inf)
+        found = own
+    return finite_ends(*found) if found else (np.zeros((1, 1)), np.zeros((1, 1)))
 
 
 def _product(product: Monomial) -> Interval:

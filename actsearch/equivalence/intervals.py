@@ -66,6 +66,19 @@ def times(a: Interval, b: Interval) -> Interval:
     return lower, upper
 
 
+def multiplied(a: Interval, factor: Fraction) -> Interval:
+    """An interval times a number other than 0."""
+    if abs(factor) == 1:
+        return a if factor > 0 else minus(a)
+    (least,), (most,) = (end[0].tolist() for end in exactly(abs(factor)))
+    low, high = a if factor > 0 else minus(a)
+    lower, upper = np.minimum(low * least, low * most), np.maximum(high * least, high * most)
+    return (  # an exact 0 stays one
+        np.where(low == 0, low, np.nextafter(lower, -np.inf)),
+        np.where(high == 0, high, np.nextafter(upper, np.inf)),
+    )
+
+
 def scaled(a: Interval, b: Interval) -> Interval:
     """`times`, where a factor between 0 and 1, or ≥ 1, does not round past the other one."""
     low, high = times(a, b)

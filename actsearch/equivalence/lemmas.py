@@ -19,7 +19,6 @@ from actsearch.equivalence.certificate import (
     Certificate,
     Deadline,
     Pair,
-    Unknown,
     Witness,
     agree,
     through,
@@ -29,18 +28,31 @@ from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDEFINED
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.row_proofs import Labels, together
+from actsearch.equivalence.splitting import Point
 
 FRESH = 96
 """Points of a quadrant at which balls are compared, besides the switching points."""
 CERTIFIED, FALSE, OPEN = "certified", "false", "open"
 _SECONDS = 20.0
 _BITS = 256
-_STATES = {Certificate: CERTIFIED, Witness: FALSE, Unknown: OPEN}
 _FAR = (1.8e-4, 1.5e7, 1.2e6, 4.9e-8, 1.1e-7, 2.5e-3, 60.0, 1.9e3, 2.4e5, 2e-8, 8e-8, 2.5e-7)
 """Some |x| beyond the sizes of other points, where windows of max and min were found."""
 
 Lemma = tuple[int, bytes, bytes]
 """Number of a quadrant, and the digests of two functions on it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What ball arithmetic says of a lemma: certified, false, or neither.
+
+    Attributes:
+        state: which of these.
+        point: where a false one does not hold.
+    """
+
+    state: str
+    point: Point = ()
 
 
 @dataclass
@@ -98,8 +110,8 @@ def open_links(
         yield Link(group[0], group[place - start], tuple(needed), same), needed
 
 
-def settled(found: Partition, quadrant: int, pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """What ball arithmetic says of lemmas: certified, false, or neither.
+def settled(found: Partition, quadrant: int, pairs: Sequence[tuple[int, int]]) -> list[Finding]:
+    """What ball arithmetic says of lemmas.
 
     All are compared at one fresh point after the other, from balls of the classes of sub-terms;
     what holds there, between its own switching points.
@@ -112,21 +124,28 @@ def settled(found: Partition, quadrant: int, pairs: Sequence[tuple[int, int]]) -
     signs = dict(zip(("x", SHARED_NAME), QUADRANTS[quadrant], strict=True))
     compared = [Pair(found.expression(first), found.expression(second)) for first, second in pairs]
     agreed = [0] * len(pairs)
-    states = [""] * len(pairs)
+    findings: list[Finding | None] = [None] * len(pairs)
     for values in fresh_points(quadrant):
-        for number in _doubtful(found, values, pairs, compared, states, agreed):
+        for number in _doubtful(found, values, pairs, compared, findings, agreed):
             pair = compared[number]
             verdict = pair.at(through(values, pair.names), Fraction(0))
             if isinstance(verdict, Witness):
-                states[number] = FALSE
+                findings[number] = Finding(FALSE, verdict.point)
             else:
                 agreed[number] += verdict
-    for number, pair in enumerate(compared):
-        if not states[number]:
-            places = pair.between_switches(within=signs)
-            decision = pair.compared(places, Deadline(_SECONDS), agreed[number])
-            states[number] = _STATES[type(decision)]
-    return states
+    return [
+        known or _between_switches(pair, signs, done)
+        for known, pair, done in zip(findings, compared, agreed, strict=True)
+    ]
+
+
+def _between_switches(pair: Pair, signs: Mapping[str, int], agreed: int) -> Finding:
+    """What is found between the switching points of two functions that agree at fresh points."""
+    places = pair.between_switches(within=signs)
+    decision = pair.compared(places, Deadline(_SECONDS), agreed)
+    if isinstance(decision, Witness):
+        return Finding(FALSE, decision.point)
+    return Finding(CERTIFIED if isinstance(decision, Certificate) else OPEN)
 
 
 def _doubtful(
@@ -134,7 +153,7 @@ def _doubtful(
     values: Values,
     pairs: Sequence[tuple[int, int]],
     compared: Sequence[Pair],
-    states: Sequence[str],
+    findings: Sequence[Finding | None],
     agreed: list[int],
 ) -> list[int]:
     """The numbers of open lemmas that a point, at moderate precision, does not bear out.
@@ -145,7 +164,7 @@ def _doubtful(
     with precision(_BITS):
         value = values_of_rows(found, values)
         for number, (first, second) in enumerate(pairs):
-            if states[number]:
+            if findings[number]:
                 continue
             left, right = value(first), value(second)
             if is_value(left) and is_value(right):
@@ -174,7 +193,7 @@ def fresh_points(quadrant: int) -> tuple[Values, ...]:
     )
 
 
-def status(link: Link, known: Mapping[Lemma, str]) -> str:
+def status(link: Link, known: Mapping[Lemma, Finding]) -> str:
     """What the lemmas of a merge say of it."""
-    found = {known[lemma] for lemma in link.lemmas}
+    found = {known[lemma].state for lemma in link.lemmas}
     return next(state for state in (FALSE, OPEN, CERTIFIED) if state in found)

@@ -28,6 +28,7 @@ from actsearch.equivalence.enclosures import (
     is_absolute,
     pseudo_atoms,
 )
+from actsearch.equivalence.intervals import Interval, minus
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import (
     Form,
@@ -138,27 +139,30 @@ def equal(a: Form, b: Form) -> bool:
     if any(samples.signs(difference)):
         return False
     with np.errstate(all="ignore"):
-        low, high = enclosure(difference, 0)
+        low, high = bounds = enclosure(difference, 0)
     if (low > 0).any() or (high < 0).any():
         return False
-    sides = difference, difference.scaled(Fraction(-1))
-    return all(_nonnegative(side, _MAX_SPLITS + 2) for side in sides)
+    sides = (difference, bounds), (difference.scaled(Fraction(-1)), minus(bounds))
+    return all(_nonnegative_within(*side, _MAX_SPLITS + 2) for side in sides)
 
 
 def _sign(form: Form, splits: int) -> tuple[bool, bool]:
     if not form.terms:
         return True, True
     with np.errstate(all="ignore"):
-        low, high = enclosure(form, 0)
+        low, high = bounds = enclosure(form, 0)
     rising, falling = low >= 0, high <= 0
     if rising.all() or falling.all():
         return bool(rising.all()), bool(falling.all())
     if (low > 0).any() and (high < 0).any():
         return False, False
     if any(_absolute(product) for product in form.terms):
-        above = not (high < 0).any() and _nonnegative(form, splits, thorough=True)
-        below = not above and not (low > 0).any()
-        return above, below and _nonnegative(form.scaled(Fraction(-1)), splits, thorough=True)
+        risen, fallen = samples.signs(form)
+        above = not fallen and _nonnegative_within(form, bounds, splits, thorough=True)
+        if above or risen:
+            return above, False
+        negative = form.scaled(Fraction(-1))
+        return above, _nonnegative_within(negative, minus(bounds), splits, thorough=True)
     return _divided_sign(form, rising, falling)
 
 
@@ -169,7 +173,13 @@ def _nonnegative(form: Form, splits: int, thorough: bool = False) -> bool:
     if samples.signs(form)[1]:
         return False
     with np.errstate(all="ignore"):
-        low, high = enclosure(form, 0)
+        bounds = enclosure(form, 0)
+    return _nonnegative_within(form, bounds, splits, thorough)
+
+
+def _nonnegative_within(form: Form, bounds: Interval, splits: int, thorough: bool = False) -> bool:
+    """`_nonnegative` of a form that has these bounds, and that no sample refutes."""
+    low, high = bounds
     if (low >= 0).all():
         return True
     if (high < 0).any():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import sqlite3
-from functools import cache
-from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+
+from actsearch.equivalence.version import version
 
 MOST = 100_000
 """Answers that are kept; beyond it the oldest go."""
@@ -25,8 +24,6 @@ NAME = "proofs-1.sqlite"
 
 _DIGEST = 16
 _PATIENCE = 2.0  # seconds until another process must have finished what it writes
-_PACKAGES = ("actsearch.equivalence", "actsearch.grammar")
-_LIBRARIES = ("python-flint", "numpy", "scipy")
 _UNUSABLE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -141,18 +138,3 @@ def _key(question: Any) -> bytes:
 
 def _checksum(key: bytes, text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_DIGEST, key=key).digest()
-
-
-@cache
-def version() -> str:
-    """A digest of all that answers depend on."""
-    digest = hashlib.blake2b(platform.python_version().encode(), digest_size=_DIGEST)
-    for name in _LIBRARIES:
-        digest.update(f"\0{name} {metadata.version(name)}".encode())
-    for package in _PACKAGES:
-        files = {file.name: file for file in resources.files(package).iterdir() if file.is_file()}
-        for name in sorted(files):
-            if name.endswith((".py", ".lark")):
-                content = hashlib.blake2b(files[name].read_bytes()).digest()
-                digest.update(f"\0{name}\0".encode() + content)
-    return digest.hexdigest()

@@ -31,7 +31,7 @@ from actsearch.equivalence.quadrants import (
 RULES: tuple[str, ...] = ("", "pattern", "normal form", "ordering or algebra")
 """How a row was proved to equal the first one with its label, by number; the dearest counts."""
 _LARGEST_COMPARED = 2
-_IN_VAIN = 24  # failures in turn after which no proof is looked for in a class, one by one
+_IN_VAIN = 4  # failures in turn after which no proof is looked for in a class, one by one
 
 
 @dataclass

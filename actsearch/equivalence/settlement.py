@@ -2,7 +2,8 @@
 
 First proofs in bulk, a quadrant and a span of classes at a time (`row_proofs`); then the lemmas
 that the merges left need, each once (`lemmas`). What was found lies in a folder beside the
-partition, a file for each piece of work: whoever starts again goes on after the last one.
+partition, a file for each piece of work: whoever starts again goes on after the last one. What
+another version of the code found is not looked at.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from actsearch.equivalence.audit import split_false
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.lemmas import (
     CERTIFIED,
     FALSE,
+    Finding,
     Lemma,
     Link,
+    fresh_points,
     open_links,
     settled,
     status,
@@ -35,6 +37,8 @@ from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.equivalence.quadrant_rows import QuadrantRows
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.row_proofs import RULES, Labels, groups_of, labelled, proved
+from actsearch.equivalence.splitting import Refuted, split_false
+from actsearch.equivalence.version import version
 from actsearch.equivalence.workers import workers
 
 SPAN = 10_000
@@ -54,21 +58,22 @@ class Settled:
     Attributes:
         proved: number of merges proved, by rule or method.
         certified: merges that ball arithmetic certifies.
-        false: merges with a witness: the first row of the class, and the one that differs from it.
+        false: rows that differ from the first one of their class.
         open: merges that neither holds.
         lemmas: number of lemmas by which those without a proof were settled.
     """
 
     proved: Counter[str] = field(default_factory=Counter)
     certified: int = 0
-    false: list[Pair] = field(default_factory=list)
+    false: list[Refuted] = field(default_factory=list)
     open: list[Pair] = field(default_factory=list)
     lemmas: int = 0
 
     @property
     def merges(self) -> int:
         """Number of merges that were looked at."""
-        return self.proved.total() + self.certified + len(self.false) + len(self.open)
+        false = sum(len(refuted.rows) for refuted in self.false)
+        return self.proved.total() + self.certified + false + len(self.open)
 
     def add(self, other: Settled) -> None:
         """Take in what is known of other merges."""
@@ -78,25 +83,28 @@ class Settled:
         self.open += other.open
         self.lemmas += other.lemmas
 
-    def _note(self, links: Sequence[Link], known: dict[Lemma, str]) -> None:
+    def _note(self, links: Sequence[Link], known: dict[Lemma, Finding]) -> None:
         for link in links:
             state = status(link, known)
             if state == CERTIFIED:
                 self.certified += 1
             elif state == FALSE:  # what is proved to equal the other row leaves its class, too
-                self.false += [(link.first, row) for row in (link.row, *dict(link.equal))]
+                points = (known[lemma].point for lemma in link.lemmas)
+                self.false.append(
+                    Refuted((link.row, *dict(link.equal)), tuple(filter(None, points)))
+                )
                 self.proved.subtract(RULES[rule] for _, rule in link.equal)
             else:
                 self.open.append((link.first, link.row))
 
 
-def _settled(found: Partition, lemmas: Sequence[tuple[Lemma, Pair]]) -> dict[Lemma, str]:
+def _settled(found: Partition, lemmas: Sequence[tuple[Lemma, Pair]]) -> dict[Lemma, Finding]:
     """What ball arithmetic says of lemmas, quadrant by quadrant."""
-    known: dict[Lemma, str] = {}
+    known: dict[Lemma, Finding] = {}
     for quadrant in range(len(QUADRANTS)):
         own = [(lemma, rows) for lemma, rows in lemmas if lemma[0] == quadrant]
-        states = settled(found, quadrant, [rows for _, rows in own])
-        known |= {lemma: state for (lemma, _), state in zip(own, states, strict=True)}
+        findings = settled(found, quadrant, [rows for _, rows in own])
+        known |= {lemma: finding for (lemma, _), finding in zip(own, findings, strict=True)}
     return known
 
 
@@ -190,8 +198,9 @@ def settle_and_split(
         found = load_partition(path)
         false, result.false = result.false, []
         since = found.count
-        split_false(found, false)
-        after = Path(f"{path}.settled") / str(found.count)
+        points = (values for number in range(len(QUADRANTS)) for values in fresh_points(number))
+        split_false(found, false, points)
+        after = _folder(str(path), found.count)
         after.mkdir(parents=True, exist_ok=True)
         _write(after / _BEFORE, json.dumps({"since": since, "settled": _data(result)}))
         save_partition(found, path)
@@ -218,9 +227,15 @@ def _before(path: str) -> tuple[int, Settled]:
     return data["since"], _from_data(data["settled"])
 
 
-def _folder(path: str) -> Path:
-    """Where the files of a partition lie; it has another one once classes were taken apart."""
-    return Path(f"{path}.settled") / str(_loaded(path).count)
+def _folder(path: str, count: int | None = None) -> Path:
+    """Where the files of a partition lie; it has another one once classes were taken apart.
+
+    Args:
+        path: the partition's.
+        count: number of classes, if it is not that of the saved partition.
+    """
+    name = f"{count or _loaded(path).count}-{version()[:16]}"
+    return Path(f"{path}.settled") / name
 
 
 def _labels_file(folder: Path, quadrant: int, number: int) -> Path:
@@ -250,12 +265,13 @@ def _read_labels(file: Path) -> Labels:
         )
 
 
-def _known(folder: Path) -> dict[Lemma, str]:
+def _known(folder: Path) -> dict[Lemma, Finding]:
     """The lemmas settled before."""
-    known: dict[Lemma, str] = {}
+    known: dict[Lemma, Finding] = {}
     for file in folder.glob("lemmas_*.json"):
-        for quadrant, first, second, state in json.loads(file.read_text("utf8")):
-            known[quadrant, bytes.fromhex(first), bytes.fromhex(second)] = state
+        for quadrant, first, second, state, point in json.loads(file.read_text("utf8")):
+            lemma = quadrant, bytes.fromhex(first), bytes.fromhex(second)
+            known[lemma] = Finding(state, tuple((name, value) for name, value in point))
     return known
 
 
@@ -266,10 +282,10 @@ def _write(file: Path, text: str) -> None:
 
 
 def _data(result: Settled) -> dict[str, Any]:
+    """What is known of merges none of which is false any more, for JSON."""
     return {
         "proved": dict(result.proved),
         "certified": result.certified,
-        "false": result.false,
         "open": result.open,
         "lemmas": result.lemmas,
     }
@@ -279,9 +295,8 @@ def _from_data(data: dict[str, Any]) -> Settled:
     return Settled(
         Counter(data["proved"]),
         data["certified"],
-        [(a, b) for a, b in data["false"]],
-        [(a, b) for a, b in data["open"]],
-        data["lemmas"],
+        open=[(a, b) for a, b in data["open"]],
+        lemmas=data["lemmas"],
     )
 
 
@@ -311,8 +326,8 @@ def _label_span(path: str, unit: tuple[int, int]) -> None:
 
 def _settle_lemmas(path: str, piece: Sequence[tuple[Lemma, Pair]]) -> None:
     rows = [
-        (quadrant, first.hex(), second.hex(), state)
-        for (quadrant, first, second), state in _settled(_loaded(path), piece).items()
+        (quadrant, first.hex(), second.hex(), finding.state, finding.point)
+        for (quadrant, first, second), finding in _settled(_loaded(path), piece).items()
     ]
     name = "_".join(map(str, rows[0][:3]))
     _write(_folder(path) / f"lemmas_{name}.json", json.dumps(rows))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from actsearch.equivalence import EquivalenceIndex
+from actsearch.equivalence import EquivalenceIndex, version
 from actsearch.equivalence import proof_cache as module
 from actsearch.equivalence.families import canonical, replayed
 from actsearch.equivalence.proof_cache import NAME, ProofCache
@@ -218,11 +218,11 @@ def test_the_version_follows_the_code_and_the_libraries(
 ) -> None:
     for name in ("a.py", "b.lark", "c.txt"):
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr(module.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(version.resources, "files", lambda _: tmp_path)
 
     def fresh() -> str:
-        module.version.cache_clear()
-        return module.version()
+        version.version.cache_clear()
+        return version.version()
 
     try:
         seen = [fresh()]
@@ -231,11 +231,11 @@ def test_the_version_follows_the_code_and_the_libraries(
         for name in ("a.py", "b.lark"):
             (tmp_path / name).write_text("2")
             seen.append(fresh())
-        monkeypatch.setattr(module.metadata, "version", lambda _: "0.0")
+        monkeypatch.setattr(version.metadata, "version", lambda _: "0.0")
         seen.append(fresh())
         assert len(set(seen)) == 4
     finally:
-        module.version.cache_clear()
+        version.version.cache_clear()
 
 
 # bounds

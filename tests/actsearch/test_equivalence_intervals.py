@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actsearch.equivalence.intervals import Interval, plus, power, scaled, times
+from actsearch.equivalence.intervals import Interval, multiplied, plus, power, scaled, times
 
 ENDS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -61,6 +61,19 @@ def test_sums_and_products(
     for a in members(first):
         for b in members(second):
             assert encloses(bounds, exact(a, b))
+
+
+@given(
+    st.tuples(ENDS, ENDS),
+    st.fractions(-(10**6), 10**6, max_denominator=10**6).filter(bool),
+)
+def test_multiples(ends: tuple[float, float], factor: Fraction) -> None:
+    with np.errstate(all="ignore"):
+        found = multiplied(interval(ends), factor)
+    assert all(encloses(found, factor * value) for value in members(ends))
+    assert all(
+        found[side] == 0 for side in (0, 1) if sorted(ends)[side if factor > 0 else ~side] == 0
+    )
 
 
 def test_a_power_that_underflows_is_not_zero() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actsearch.equivalence import audit, batches, congruence
+from actsearch.equivalence import audit, batches, congruence, splitting
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.certificate import Witness, decide
 from actsearch.equivalence.congruence import Partition, partition, sharpen
@@ -55,7 +55,7 @@ def closed_space(units: int = 2) -> SearchSpace:
 def found() -> Partition:
     result = partition(closed_space(), processes=1)
     assert audit.settle_links(result) == []
-    audit.repair(result)
+    splitting.repair(result)
     return result
 
 
@@ -137,7 +137,7 @@ def test_all_merges_of_sub_terms_are_settled(found: Partition) -> None:
 
 def test_another_seed_gives_the_same_classes(found: Partition) -> None:
     again = partition(closed_space(), processes=1, seed=3)
-    audit.repair(again, seed=3)
+    splitting.repair(again, seed=3)
     assert again.count == found.count
     # As sets: what an audit moves gets numbers at the end.
     assert len(np.unique(np.stack([again.numbers, found.numbers]), axis=1).T) == found.count
@@ -174,7 +174,11 @@ def test_the_audit_finds_what_is_false_and_repairs_it(tmp_path: Path) -> None:
     assert compared == len(found.numbers) - count + 1
     assert undecided < 0.01 * compared
     assert len(false) == moved
-    assert audit.split_false(found, false) == moved
+    point = tuple(
+        (name, str(value)) for name, value in (points[0] | {"x": Fraction(-7, 3)}).items()
+    )
+    refuted = [splitting.Refuted((row,), (point,)) for _, row in false]
+    assert splitting.split_false(found, refuted) == moved
     rows = [
         found.row_of(found.space.index(t))
         for t in ("add(x, max(x, abs(x)))", "max(add(x, abs(x)), x)")

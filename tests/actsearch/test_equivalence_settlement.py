@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actsearch.equivalence import lemmas, row_proofs, settlement
+from actsearch.equivalence import lemmas, row_proofs, settlement, splitting
 from actsearch.equivalence.audit import values_of_rows
 from actsearch.equivalence.balls import ball_value, is_value, precision
-from actsearch.equivalence.certificate import Certificate, Witness, compare
+from actsearch.equivalence.certificate import Certificate, Witness, compare, differ_at
 from actsearch.equivalence.congruence import Partition, neighbours, partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDEFINED
@@ -127,6 +127,56 @@ def test_what_is_false_is_taken_apart(saved: Path) -> None:
     assert (once_more[0].numbers == again.numbers).all()
 
 
+def test_what_leaves_a_class_is_told_apart_by_the_points_that_refute_it(saved: Path) -> None:
+    """Several functions in one class are several classes after one round, and nothing more."""
+    found = load_partition(saved)
+    into, *others = (
+        "add(x, add(x, x))",
+        "add(x, max(x, abs(x)))",
+        "add(x, abs(add(x, x)))",
+        "max(x, exp(add(x, x)))",
+        "add(exp(add(x, x)), exp(x))",
+    )
+    expected = found.numbers.copy()
+    for name in others:
+        assert put_together(found, into, name) > 0
+    save_partition(found, saved)
+    forget()
+    result = settle(saved)
+    assert len({len(refuted.rows) for refuted in result.false}) > 1
+    splitting.split_false(found, result.false)
+    pairs = np.unique(np.stack([found.numbers, expected]), axis=1)
+    assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found.numbers))
+
+
+def test_a_point_that_decides_nothing_parts_nothing(saved: Path) -> None:
+    found = load_partition(saved)
+    names = "add(x, add(x, x))", "add(x, abs(add(x, x)))", "add(x, exp(add(exp(x), x)))"
+    for name in names[1:]:
+        put_together(found, names[0], name)
+    rows = [found.row_of(found.space.index(name)) for name in names]
+    refuted = [splitting.Refuted((row,), ()) for row in rows]
+
+    def classes_after(x: int) -> int:
+        splitting.split_false(found, refuted, [{"x": Fraction(x), SHARED_NAME: Fraction(1)}])
+        return len(set(found.numbers[rows].tolist()))
+
+    assert classes_after(-(10**30)) == 3
+    found.numbers[rows] = found.numbers[rows[0]]
+    assert classes_after(10**30) == 1  # exp(exp(x)) is beyond the range of balls
+    assert classes_after(3) == 2
+
+
+def test_another_version_of_the_code_settles_everything_again(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = settle(saved)
+    monkeypatch.setattr(settlement, "version", lambda: "another one's digest")
+    calls: list[int] = []
+    assert settle(saved, progress=lambda done, _: calls.append(done)) == first
+    assert len(calls) >= 4 * len(settlement.spans(load_partition(saved)))
+
+
 def test_who_is_stopped_after_a_split_goes_on_there(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,11 +224,12 @@ def test_what_is_proved_to_equal_something_false_is_false(saved: Path) -> None:
     groups = [rows]
     result = settled_groups(found, groups)
     assert moved > 1
-    assert len(result.false) == len({other for _, other in result.false})
-    assert len(result.false) in (moved, len(rows) - moved)
-    assert (row in {other for _, other in result.false}) == (len(result.false) == moved)
+    false = [other for refuted in result.false for other in refuted.rows]
+    assert len(false) == len(set(false))
+    assert len(false) in (moved, len(rows) - moved)
+    assert (row in false) == (len(false) == moved)
     assert result.merges == len(rows) - 1
-    assert result.proved.total() + result.certified == len(rows) - 1 - len(result.false)
+    assert result.proved.total() + result.certified == len(rows) - 1 - len(false)
 
 
 def test_lemmas_settled_together_are_settled_as_one_by_one(saved: Path) -> None:
@@ -186,10 +237,12 @@ def test_lemmas_settled_together_are_settled_as_one_by_one(saved: Path) -> None:
     pairs = [(rows[0], row) for rows in row_proofs.groups_of(found)[::13] for row in rows[1:3]]
     pairs += list(itertools.pairwise(found.roots[::11].tolist()))
     for quadrant, signs in enumerate(QUADRANTS):
-        states = lemmas.settled(found, quadrant, pairs)
+        findings = lemmas.settled(found, quadrant, pairs)
+        states = [finding.state for finding in findings]
         assert {lemmas.CERTIFIED, lemmas.FALSE} <= set(states)
         within = dict(zip(("x", SHARED_NAME), signs, strict=True))
-        for (first, second), state in zip(pairs, states, strict=True):
+        for (first, second), state, finding in zip(pairs, states, findings, strict=True):
+            assert (state == lemmas.FALSE) == bool(finding.point)
             alone = compare(found.expression(first), found.expression(second), within=within)
             assert (state == lemmas.FALSE) == isinstance(alone, Witness)
             if isinstance(alone, Certificate):  # it has fewer points of its own
@@ -222,8 +275,12 @@ def test_lemmas_are_refused_where_only_a_far_window_tells(slope: str, same: str)
     found = partition(SearchSpace(grammar, "bent", 2, parameters="shared"), processes=1)
     names = f"max(max(x, x), {slope}*x**2)", same, "max(max(x, x), x)"
     first, second, x = (found.row_of(found.space.index(name)) for name in names)
-    assert lemmas.settled(found, 0, [(first, second)]) == [lemmas.FALSE]
-    assert lemmas.settled(found, 2, [(second, second), (x, x)]) == [lemmas.CERTIFIED] * 2
+    (finding,) = lemmas.settled(found, 0, [(first, second)])
+    assert finding.state == lemmas.FALSE
+    values = {name: Fraction(value) for name, value in finding.point}
+    assert differ_at(found.expression(first), found.expression(second), values)
+    others = lemmas.settled(found, 2, [(second, second), (x, x)])
+    assert others == [lemmas.Finding(lemmas.CERTIFIED)] * 2
 
 
 def test_values_of_rows_are_those_of_their_expressions(saved: Path) -> None:
