@@ -46,6 +46,8 @@ MIN_POINTS = 16
 EVERYWHERE: Mapping[str, int] = {}
 _MAX_RENAMINGS = 24
 _MAX_BITS = 1 << 14
+_LONG_EXPONENT = 24  # characters of one that is written in full
+_EXPONENT_DIGITS = 12  # of a longer one
 
 
 @dataclass(frozen=True)
@@ -547,8 +549,18 @@ def _shown(ball: Any, other: Any) -> str:
         return f"{'' if ball is POSITIVE else '-'}too large to be written"
     digits = 10
     while is_value(other) and digits < 400:
-        text = str(ball.str(digits, radius=False))
-        if text != other.str(digits, radius=False):
+        text = _written(ball, digits)
+        if text != _written(other, digits):
             return text
         digits *= 2
-    return str(ball.str(digits, radius=False))
+    return _written(ball, digits)
+
+
+def _written(ball: arb, digits: int) -> str:
+    """In decimal, the exponent too if it is long: 1.5e+(2.4680e+1017)."""
+    text = str(ball.str(digits, radius=False))
+    mantissa, _, exponent = text.partition("e")
+    if len(exponent) <= _LONG_EXPONENT:
+        return text
+    sign, first, rest = exponent[0], exponent[1], exponent[2:]
+    return f"{mantissa}e{sign}({first}.{rest[:_EXPONENT_DIGITS]}e+{len(rest)})"

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import networkx as nx
 import numpy as np
 
+from actsearch.equivalence import archives
 from actsearch.equivalence.certificate import Certificate
 from actsearch.equivalence.facts import is_constant, is_linear, undefined_at
 from actsearch.equivalence.holes import check_parameters, with_holes
@@ -248,7 +249,7 @@ class EquivalenceClasses:
             if path.suffix == ".json":
                 data = json.loads(path.read_text("utf8"))
             else:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                with archives.opened(path) as arrays:
                     data = json.loads(arrays["data"].tobytes())
                     data |= {key: arrays[key].tolist() for key in ("classes", "links", "reasons")}
             if data["format"] != FORMAT:

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from actsearch.equivalence import archives
 from actsearch.equivalence.batches import points
 from actsearch.equivalence.certificate import Certificate
 from actsearch.equivalence.congruence import POOL, Partition
@@ -86,7 +87,7 @@ def load_partition(path: str | Path) -> Partition:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with archives.opened(path) as arrays:
             data = json.loads(arrays["data"].tobytes())
             if data["format"] != FORMAT:
                 raise ValueError(f"of format {data['format']}, this is format {FORMAT}")

@@ -8,8 +8,17 @@ from fractions import Fraction
 
 import mpmath
 import pytest
+from flint import arb
 
-from actsearch.equivalence import EquivalenceIndex, Verdict, equivalent, is_constant, undefined_at
+from actsearch.equivalence import (
+    EquivalenceIndex,
+    Verdict,
+    certificate,
+    equivalent,
+    is_constant,
+    undefined_at,
+)
+from actsearch.equivalence.balls import precision
 from actsearch.grammar import ExpressionError, parse
 from actsearch.grammar.evaluate import evaluate
 
@@ -105,6 +114,16 @@ def test_different_with_a_witness_that_holds(a: str, b: str) -> None:
             assert mpmath.isnan(values[0]) != mpmath.isnan(values[1])
         elif set(point) <= {"x", "gate"} or a.count("beta") == b.count("beta"):
             assert values[0] != values[1]
+
+
+def test_witnesses_are_short_however_large_values_are() -> None:
+    """A value with an exponent of a thousand digits is not written in full."""
+    with precision(512):
+        large = arb("1.5e+" + "2468" * 300)
+        shown = certificate._shown(large, large * 3)
+        assert shown == "1.500000000e+(2.468246824682e+1199)"
+        assert certificate._shown(-1 / large, None) == "-6.666666667e-(2.468246824682e+1199)"
+        assert certificate._shown(arb("1e+100"), None) == "1.000000000e+100"
 
 
 def test_a_verdict_is_plain_data() -> None:

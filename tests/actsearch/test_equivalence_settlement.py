@@ -67,7 +67,7 @@ def test_every_merge_is_settled_and_the_work_goes_on_where_it_was(saved: Path) -
     assert (9, units) in calls
     assert (units, units) in calls
     assert all(file.stat().st_mtime_ns == time for file, time in done.items())
-    assert whole.false == whole.open == []
+    assert (whole.false, whole.open) == ([], [])
     assert whole.proved.total() >= 0.95 * merges
     again = settle(saved, progress=lambda *_: pytest.fail("nothing is left to do"))
     assert again == whole
@@ -307,7 +307,7 @@ def test_who_gives_up_looking_for_proofs_leaves_lemmas(
     assert whole.unproved <= less.unproved
     result = settled_groups(found, groups)
     assert result.certified == less.unproved
-    assert result.false == result.open == []
+    assert (result.false, result.open) == ([], [])
 
 
 def test_neighbours_are_different_classes_that_lie_close(saved: Path) -> None:
