@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import itertools
+import os
 import statistics
 import sys
 import time
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     Returns:
         case, elements, dtype, backend; ours and floor: milliseconds, medians; ratio: ours/floor;
         eager, native, script, compiled: multiples of the floor, None where there is none;
+        peak: most bytes an element that ours has allocated at a time, results included;
         saved: bytes kept for the backward pass beyond the input and the parameters.
     """
     import torch
@@ -150,6 +152,7 @@ def _measure(
                 "floor": medians["floor"] * 1e3,
                 "ratio": ratios["ours"],
                 **{label: ratios.get(label) for label in CONTESTANTS},
+                "peak": round(_peak(passes["ours"], device) / x.numel(), 2),
                 "saved": _saved(ours, x, parameters),
             }
         )
@@ -215,6 +218,23 @@ def _medians(passes: dict[str, Pass], rounds: int, device: Any) -> dict[str, flo
         for label, call in passes.items():
             found[label].append(seconds(call, repeats[label]))
     return {label: statistics.median(times) for label, times in found.items()}
+
+
+def _peak(call: Pass, device: Any) -> int:
+    """Most bytes that a call has allocated at a time."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it says on stderr that it begins and ends
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        call()
+    events = profiled.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(itertools.accumulate((size for _, size in changes), initial=0))
 
 
 def _saved(module: Any, x: Any, parameters: list[Any]) -> int:

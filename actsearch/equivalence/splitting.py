@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
 from actsearch.equivalence.audit import POINTS, audit_points, check_point, values_of_rows
-from actsearch.equivalence.balls import Ball, is_value, precision
+from actsearch.equivalence.balls import is_value, precision
+from actsearch.equivalence.certificate import differ_at
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.marks import UNDECIDED
 from actsearch.equivalence.points import Values
@@ -50,17 +52,17 @@ def split_false(
         for point in own.points:
             told[point][number] = None
     anywhere = audit_points(1)[0]
-    asked: list[tuple[Values, Iterable[int]]] = [
-        (anywhere | {name: Fraction(value) for name, value in point}, classes)
+    asked: list[tuple[Values, Iterable[int], bool]] = [
+        (anywhere | {name: Fraction(value) for name, value in point}, classes, True)
         for point, classes in sorted(told.items(), key=lambda item: -len(item[1]))
     ]
-    asked += [(values, leaving) for values in further]
+    asked += [(values, leaving, False) for values in further]
     parts = {number: [own] for number, own in leaving.items()}
-    for values, classes in asked:
+    for values, classes, refutes in asked:
         with precision(_BITS):
-            value = values_of_rows(found, values)
+            alike = _Alike(found, values, refutes)
             for number in classes:
-                parts[number] = [finer for part in parts[number] for finer in _parted(part, value)]
+                parts[number] = [finer for part in parts[number] for finer in _parted(part, alike)]
     if refuted:
         together = [part for own in parts.values() for part in own]
         rows = [[row for own in part for row in own.rows] for part in together]
@@ -69,28 +71,41 @@ def split_false(
     return sum(len(own.rows) for own in refuted)
 
 
-def _parted(part: list[Refuted], value: Callable[[int], Ball]) -> Iterable[list[Refuted]]:
-    """Those whose balls at a point are disjoint apart; all together if one is undecided there."""
-    if len(part) == 1:
-        return [part]
-    balls = [value(own.rows[0]) for own in part]
-    if any(ball is UNDECIDED for ball in balls):
-        return [part]
-    finer: list[tuple[Ball, list[Refuted]]] = []
-    for ball, own in zip(balls, part, strict=True):
-        for first, members in finer:
-            if _may_be_equal(first, ball):
-                members.append(own)
-                break
-        else:
-            finer.append((ball, [own]))
-    return (members for _, members in finer)
+class _Alike:
+    """Whether rows may have the same value at a point; to be asked inside `precision(bits)`.
+
+    Args:
+        found: the partition.
+        values: the point.
+        closely: whether numbers beyond the range of balls are looked at one by one.
+    """
+
+    def __init__(self, found: Partition, values: Values, closely: bool) -> None:
+        self._found = found
+        self._values = values
+        self._value = cache(values_of_rows(found, values))
+        self._closely = closely
+
+    def __call__(self, first: int, second: int) -> bool:
+        a, b = self._value(first), self._value(second)
+        if a is UNDECIDED or b is UNDECIDED:
+            pair = self._found.expression(first), self._found.expression(second)
+            return not (self._closely and differ_at(*pair, self._values))
+        return bool(a.overlaps(b)) if is_value(a) and is_value(b) else a is b
 
 
-def _may_be_equal(first: Ball, second: Ball) -> bool:
-    if is_value(first) and is_value(second):
-        return bool(first.overlaps(second))
-    return first is second
+def _parted(part: list[Refuted], alike: Callable[[int, int], bool]) -> list[list[Refuted]]:
+    """Those that differ apart; what may be equal to several holds these together."""
+    finer: list[list[Refuted]] = []
+    for own in part:
+        joined, others = [own], []
+        for members in finer:
+            if any(alike(other.rows[0], own.rows[0]) for other in members):
+                joined = members + joined
+            else:
+                others.append(members)
+        finer = [*others, joined]
+    return finer
 
 
 def repair(found: Partition, count: int = POINTS, seed: int = 0) -> int:

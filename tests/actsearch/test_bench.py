@@ -139,3 +139,23 @@ def test_bench_queue_counts_what_is_on_disk(
     }
     assert all(row["ours"] > 0 for row in rows)
     assert list(tmp_path.iterdir()) == []
+
+
+# kernels
+
+
+def test_rows_of_kernels_count_the_memory_that_they_take(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Values, then gradients: what a formula must allocate and no more; nothing is saved."""
+    arguments = "--elements 65536 --rounds 2 --without script compiled --json"
+    assert main(["bench", "kernels", "x*sigmoid(beta*x)", *arguments.split()]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["case"].rpartition(", ")[2] for row in rows] == ["forward", "forward+backward"]
+    for row, bytes_an_element in zip(rows, (4, 8), strict=True):
+        assert row["ratio"] == pytest.approx(row["ours"] / row["floor"])
+        assert row["eager"] > 0
+        assert row["script"] is row["compiled"] is row["native"] is None
+        if row["backend"] == "cpu":
+            assert row["saved"] == 0
+            assert row["peak"] == pytest.approx(bytes_an_element, rel=0.02)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 
 from actsearch.equivalence import audit, batches, congruence, splitting
-from actsearch.equivalence.balls import ball_value, is_value, precision
-from actsearch.equivalence.certificate import Witness, decide
 from actsearch.equivalence.congruence import Partition, partition, sharpen
-from actsearch.equivalence.holes import with_holes
 from actsearch.equivalence.partition_files import load_partition, save_partition
 from actsearch.equivalence.refinement import WideValues, refined
-from actsearch.grammar import SpaceError, parse
+from actsearch.grammar import SpaceError
 from actsearch.grammar.errors import UsageError
-from actsearch.grammar.expression import Expression
 from actsearch.grammar.search_space import SearchSpace
+from tests.actsearch.closed_space import Findings, by_force
 
 GRAMMAR = """
 start: unit
@@ -59,50 +56,23 @@ def found() -> Partition:
     return result
 
 
-# Points of another making than the implementation's.
-PLACES = [
-    {"x": Fraction(x), "beta": Fraction(beta)}
-    for x, beta in itertools.product(
-        ("-37/9", "-13/11", "-2/7", "-1/50", "1/40", "4/13", "17/12", "29/8", "8"),
-        ("-77/13", "-9/8", "-1/90", "3/19", "11/10", "31/12", "101/7"),
-    )
-]
-
-
-def signature(
-    expression: Expression, memos: list[dict[Expression, object]], step: int
-) -> tuple[str, ...]:
-    row = []
-    for place, memo in list(zip(PLACES, memos, strict=True))[::step]:
-        ball = ball_value(expression, place, memo)
-        if not is_value(ball):
-            row.append(str(ball))
-        else:
-            row.append("0" if ball.contains(0) else ball.str(25, radius=False))
-    return tuple(row)
-
-
 def test_no_merge_is_false_and_none_is_missed(found: Partition) -> None:
-    space = found.space
-    by_values: dict[tuple[str, ...], set[int]] = defaultdict(set)
-    by_class: dict[int, set[tuple[str, ...]]] = defaultdict(set)
-    counts = np.zeros(found.count, dtype=np.int64)
-    memos: list[dict[Expression, object]] = [{} for _ in PLACES]
-    with precision(256):
-        for index, text in enumerate(space):
-            number = found.class_of(index)
-            counts[number] += 1
-            by_class[number].add(signature(with_holes(parse(text), "shared"), memos, 9))
-        for number, row in enumerate(found.roots.tolist()):
-            by_values[signature(found.expression(row), memos, 1)].add(number)
-    assert len(space) == 8_640
-    assert all(len(keys) == 1 for keys in by_class.values())  # 0 false merges
-    for numbers in by_values.values():
-        # Alike at all these points: then balls must tell them apart elsewhere. 0 missed merges.
-        for a, b in itertools.combinations(numbers, 2):
-            first, second = (found.expression(int(found.roots[n])) for n in (a, b))
-            assert isinstance(decide(first, second, ({},)), Witness)
-    assert counts.tolist() == found.counts.tolist()
+    faults = by_force(found)
+    assert faults == Findings(names=8_640, alike=faults.alike)
+    assert faults.alike > 0  # but a witness tells them apart
+
+
+def test_force_finds_what_is_false_and_what_is_missed(found: Partition) -> None:
+    spoiled = copy.copy(found)
+    spoiled.numbers = found.numbers.copy()
+    first, second = (found.class_of(t) for t in ("add(x, add(x, x))", "add(x, max(x, abs(x)))"))
+    spoiled.numbers[spoiled.numbers == second] = first
+    assert len(by_force(spoiled).false) == found.counts[second]
+    row = next(row for row in range(len(found.numbers)) if found.roots[found.numbers[row]] != row)
+    spoiled.numbers = found.numbers.copy()
+    spoiled.split(np.array([row]), np.array([0]))
+    faults = by_force(spoiled)
+    assert (len(faults.false), len(faults.missed)) == (0, 1)
 
 
 def test_counts_and_members(found: Partition) -> None:

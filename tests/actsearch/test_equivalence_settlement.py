@@ -167,6 +167,19 @@ def test_a_point_that_decides_nothing_parts_nothing(saved: Path) -> None:
     assert classes_after(3) == 2
 
 
+def test_numbers_beyond_balls_are_told_apart_where_they_refute() -> None:
+    top = '"exp(" unary " + " unary ")" -> exp_of_sum'
+    grammar = GRAMMAR.replace('"max(" unary ", " unary ")" -> max', top)
+    found = partition(SearchSpace(grammar, "huge", 2, parameters="shared"), processes=1)
+    names = "exp(x + exp(x + x))", "exp(exp(x + x) + x)", "exp(-x + exp(x + x))"
+    put_together(found, names[0], names[2])
+    rows = [found.row_of(found.space.index(name)) for name in names]
+    point = (("x", str(10**30)),)
+    splitting.split_false(found, [splitting.Refuted((row,), (point,)) for row in rows])
+    first, same, other = found.numbers[rows].tolist()
+    assert first == same != other
+
+
 def test_another_version_of_the_code_settles_everything_again(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <chrono>
+
 #include "call.h"
 
 namespace {
@@ -16,6 +18,7 @@ constexpr double LARGE = 8;          // float32 units of the largest slope of a 
 constexpr double MOST_OF = 0.9;      // a logistic distribution: polynomials are used from there on
 constexpr int QUANTILES = 1000;      // of it, that are looked at
 constexpr float SMALL = 0x1p-6;      // |x| below which the other numbers of a piece may do
+constexpr int TIMED = 16;            // calls of which the quickest counts
 
 // To the nearest float, but towards the odd one of two neighbours: rounding again is then correct.
 float to_odd(double exact) {
@@ -154,14 +157,85 @@ Piecewise* checked(const Kernel& kernel, Routine routine, const Entry* right) {
   return new Piecewise(*pieces);
 }
 
+// y = values[x], and y *= slopes[x]. What is looked up is inserted into vectors: that takes one
+// instruction an element, and a narrow store for each of them longer.
+template <typename S>
+void look_up_values(const S* values, const S* x, S* y, int64_t n) {
+  int64_t i = 0;
+#ifdef __SSE4_1__
+  for (; i + 8 <= n; i += 8) {
+    uint64_t four[2];
+    std::memcpy(four, x + i, 16);
+    __m128i found = _mm_setzero_si128();
+    found = _mm_insert_epi16(found, values[four[0] & 0xffff].x, 0);
+    found = _mm_insert_epi16(found, values[four[0] >> 16 & 0xffff].x, 1);
+    found = _mm_insert_epi16(found, values[four[0] >> 32 & 0xffff].x, 2);
+    found = _mm_insert_epi16(found, values[four[0] >> 48].x, 3);
+    found = _mm_insert_epi16(found, values[four[1] & 0xffff].x, 4);
+    found = _mm_insert_epi16(found, values[four[1] >> 16 & 0xffff].x, 5);
+    found = _mm_insert_epi16(found, values[four[1] >> 32 & 0xffff].x, 6);
+    found = _mm_insert_epi16(found, values[four[1] >> 48].x, 7);
+    _mm_storeu_si128((__m128i*)(y + i), found);
+  }
+#endif
+  for (; i < n; ++i) y[i] = values[x[i].x];
+}
+template <typename S>
+void multiply_by_slopes(const float* slopes, const S* x, float* y, int64_t n) {
+  int64_t i = 0;
+#ifdef __SSE4_1__
+  for (; i + 4 <= n; i += 4) {
+    uint64_t four;
+    std::memcpy(&four, x + i, 8);
+    auto slope = [&](uint64_t number) { return _mm_load_ss(slopes + number); };
+    __m128 found = slope(four & 0xffff);
+    found = _mm_insert_ps(found, slope(four >> 16 & 0xffff), 0x10);
+    found = _mm_insert_ps(found, slope(four >> 32 & 0xffff), 0x20);
+    found = _mm_insert_ps(found, slope(four >> 48), 0x30);
+    _mm_storeu_ps(y + i, _mm_mul_ps(_mm_loadu_ps(y + i), found));
+  }
+#endif
+  for (; i < n; ++i) y[i] *= slopes[x[i].x];
+}
+
+// The least seconds of a few calls.
+template <typename F>
+double seconds(F f) {
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < TIMED; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    least = std::min(least, taken.count());
+  }
+  return least;
+}
+
+// Whether polynomials give values faster than a table does, on this processor: they give the same.
+template <typename S>
+bool are_faster(const Piecewise& pieces, const S* values) {
+  alignas(64) S x[BLOCK], y[BLOCK];
+  S* const out = y;
+  for (int64_t i = 0; i < BLOCK; ++i) {  // a logistic distribution, in no order
+    const double below = std::fmod((i + 1) * GOLDEN, 1.0);
+    const float number = static_cast<float>(std::log(below / (1 - below)));
+    x[i] = S(pieces.has(number) ? number : 0.5f);
+  }
+  const Elements<S> elements{nullptr, x, nullptr};
+  return seconds([&] { evaluate<S>(pieces, elements, &out, BLOCK, false, nullptr); }) <
+      seconds([&] { look_up_values(values, x, y, BLOCK); });
+}
+
 // Those for so many elements; null where looking them up is faster.
 template <typename S>
 const Piecewise* polynomials_of_halves(const Kernel& kernel, Routine routine, int64_t elements) {
   if (!HAS_PIECES || elements < MANY) return nullptr;
   auto& place = kernel.checked[routine][std::is_same_v<S, at::BFloat16>];
   const Piecewise* found = made_once(place, [&]() -> const Piecewise* {
-    if (routine == FORWARD) return checked<S>(kernel, routine, values<S>(kernel));
-    return checked<S>(kernel, routine, slopes<S>(kernel));
+    if (routine == BACKWARD) return checked<S>(kernel, routine, slopes<S>(kernel));
+    Piecewise* pieces = checked<S>(kernel, routine, values<S>(kernel));
+    if (!are_faster<S>(*pieces, values<S>(kernel))) pieces->share = 0;
+    return pieces;
   });
   return found->share >= MOST_OF ? found : nullptr;
 }
@@ -217,14 +291,11 @@ struct LookUp final : Work {
   }
 
   void look_up(const S* dy, const S* x, S* y, int64_t n) const {
-    if (!dy) {
-      for (int64_t i = 0; i < n; ++i) y[i] = value_of[x[i].x];
-    } else {
-      float wide[BLOCK];
-      convert(dy, wide, n);
-      for (int64_t i = 0; i < n; ++i) wide[i] *= slope_of[x[i].x];
-      convert(wide, y, n);
-    }
+    if (!dy) return look_up_values(value_of, x, y, n);
+    float wide[BLOCK];
+    convert(dy, wide, n);
+    multiply_by_slopes(slope_of, x, wide, n);
+    convert(wide, y, n);
   }
 
   static const S* block(const Argument& argument, int64_t begin, int64_t n, S* buffer) {
