@@ -61,14 +61,14 @@ def _switches(expression: Expression) -> bool:
 
 def same(a: Expression, b: Expression) -> bool:
     """Whether spelling out hyperbolic functions and multiplying out proves a − b to be 0."""
-    first, second = form_of(_elementary(a)), form_of(_elementary(b))
+    first, second = form_of(elementary(a)), form_of(elementary(b))
     if first.domain != second.domain:
         return False
     difference = total([(first, Fraction(1)), (second, Fraction(-1))])
     return not _cleared(Form(difference.terms)).terms
 
 
-def _elementary(expression: Expression) -> Expression:
+def elementary(expression: Expression) -> Expression:
     """The expression with the operators of `rules.ELEMENTARY` spelled out."""
     definitions = rules.definitions(rules.ELEMENTARY)
     _spelled.make_room()

@@ -1,7 +1,8 @@
 """Logarithms of quotients of functions that are too large for balls.
 
 exp(C) and exp(C − x) differ by a factor exp(x), however large C is, and what they have in common
-cancels in their logarithms on paper.
+cancels in their logarithms on paper. So does what sinh C and cosh C have in common, once these are
+spelled out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
+from actsearch.equivalence.algebra import elementary
 from actsearch.equivalence.balls import ball_value, is_value, precision
 from actsearch.equivalence.normal_form import form_of
 from actsearch.equivalence.polynomial import Form, TooLarge, to_expression, total
@@ -29,7 +31,9 @@ def log_of_quotient(
     """
     exponents = [_exponent(side) for side in (a, b)]
     try:
-        forms = [form_of(_without_bars(e, values)) for e in exponents if e is not None]
+        forms = [
+            form_of(elementary(_without_bars(e, values))) for e in exponents if e is not None
+        ]
         if len(forms) < 2:
             return None
         difference = total(zip(forms, (Fraction(1), Fraction(-1)), strict=True))

@@ -157,6 +157,7 @@ def test_functions_that_vanish_where_balls_end_are_certified() -> None:
         (TOWER, f"sqrt(-{TOWER})"),
         ("exp(abs(x - exp(1e7*cosh(x))))", "exp(exp(1e7*cosh(x)))"),  # by a factor exp(-x)
         ("exp((x - exp(1e7*cosh(x)))**2)", "exp(exp(2e7*cosh(x)))"),
+        ("exp(abs(x - sinh(1e7*cosh(x))))", "exp(abs(x - cosh(1e7*cosh(x))))"),  # exp(-exp(-C))
     ],
 )
 def test_functions_that_no_ball_holds_are_told_apart(a: str, b: str) -> None:
@@ -173,6 +174,7 @@ def test_functions_that_no_ball_holds_are_told_apart(a: str, b: str) -> None:
         ("exp(abs(x - exp(1e7*cosh(x))))", "exp(exp(1e7*cosh(x)) - x)"),
         ("exp((x - exp(1e7*cosh(x)))**2)", "exp((exp(1e7*cosh(x)) - x)**2)"),
         (TOWER, "exp(exp(exp(x + 10 - 1)))"),
+        ("exp(2*cosh(1e7*cosh(x)))", "exp(exp(1e7*cosh(x)) + exp(-1e7*cosh(x)))"),
     ],
 )
 def test_functions_that_no_ball_holds_are_not_told_apart_where_they_are_equal(
