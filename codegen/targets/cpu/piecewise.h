@@ -107,15 +107,15 @@ inline __m512 vector(const at::Half* from, int v) {
   return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(from + 16 * v)));
 }
 inline __m512 vector(const at::BFloat16* from, int v) {
-  const __m512i both = _mm512_loadu_si512(from);
+  const __m512i both = _mm512_loadu_si512(from + 32 * (v / 2));
   return _mm512_castsi512_ps(
-      v ? _mm512_and_si512(both, _mm512_set1_epi32(0xffff0000)) : _mm512_slli_epi32(both, 16));
+      v % 2 ? _mm512_and_si512(both, _mm512_set1_epi32(0xffff0000)) : _mm512_slli_epi32(both, 16));
 }
 template <typename S>
 inline __m512i lanes(int v) {
   const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   if (std::is_same_v<S, at::BFloat16>)
-    return _mm512_add_epi32(_mm512_slli_epi32(lane, 1), _mm512_set1_epi32(v));
+    return _mm512_add_epi32(_mm512_slli_epi32(lane, 1), _mm512_set1_epi32(32 * (v / 2) + v % 2));
   return _mm512_add_epi32(lane, _mm512_set1_epi32(16 * v));
 }
 
@@ -127,10 +127,11 @@ inline void store(void* to, __m512i both, bool streams) {
   streams ? _mm512_stream_si512((__m512i*)to, both) : _mm512_storeu_si512(to, both);
 }
 inline void store(at::Half* to, const __m512* value, bool streams) {
-  const __m512i first = _mm512_castsi256_si512(_mm512_cvtps_ph(value[0], _MM_FROUND_TO_NEAREST_INT));
-  store(
-      (void*)to, _mm512_inserti64x4(first, _mm512_cvtps_ph(value[1], _MM_FROUND_TO_NEAREST_INT), 1),
-      streams);
+  for (int v = 0; v < VECTORS; v += 2) {
+    const auto half = [&](int k) { return _mm512_cvtps_ph(value[v + k], _MM_FROUND_TO_NEAREST_INT); };
+    const __m512i first = _mm512_castsi256_si512(half(0));
+    store((void*)(to + 16 * v), _mm512_inserti64x4(first, half(1), 1), streams);
+  }
 }
 inline __m512i rounded(__m512 value) {  // to nearest, ties to even; the upper half is a bfloat16
   const __m512i bits = _mm512_castps_si512(value);
@@ -138,9 +139,11 @@ inline __m512i rounded(__m512 value) {  // to nearest, ties to even; the upper h
   return _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
 }
 inline void store(at::BFloat16* to, const __m512* value, bool streams) {
-  const __m512i upper = _mm512_and_si512(rounded(value[1]), _mm512_set1_epi32(0xffff0000));
-  store(
-      (void*)to, _mm512_or_si512(upper, _mm512_srli_epi32(rounded(value[0]), 16)), streams);
+  for (int v = 0; v < VECTORS; v += 2) {
+    const __m512i upper = _mm512_and_si512(rounded(value[v + 1]), _mm512_set1_epi32(0xffff0000));
+    const __m512i lower = _mm512_srli_epi32(rounded(value[v]), 16);
+    store((void*)(to + 16 * v), _mm512_or_si512(upper, lower), streams);
+  }
 }
 
 // y times the powers that stand beside a polynomial: those of b and the first of x before dy, so that

@@ -16,7 +16,7 @@
 namespace {
 
 constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
-constexpr int64_t LANES = 32;             // their number is a multiple of this
+constexpr int64_t LANES = 64;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
 constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
 constexpr int MOST = 128;                 // arguments or results of a routine
