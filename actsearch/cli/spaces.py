@@ -173,6 +173,7 @@ def _settled(arguments: argparse.Namespace) -> tuple[Partition, dict[str, Any]]:
         "last_step_proved_by": dict(result.proved.most_common()),
         "last_step_certified": result.certified,
         "last_step_lemmas": result.lemmas,
+        "last_step_false": result.apart,
         "unproved": len(result.open),
     }
 

@@ -31,9 +31,7 @@ def log_of_quotient(
     """
     exponents = [_exponent(side) for side in (a, b)]
     try:
-        forms = [
-            form_of(elementary(_without_bars(e, values))) for e in exponents if e is not None
-        ]
+        forms = [form_of(elementary(_without_bars(e, values))) for e in exponents if e is not None]
         if len(forms) < 2:
             return None
         difference = total(zip(forms, (Fraction(1), Fraction(-1)), strict=True))

@@ -61,6 +61,7 @@ class Settled:
         false: rows that differ from the first one of their class.
         open: merges that neither holds.
         lemmas: number of lemmas by which those without a proof were settled.
+        apart: number of rows that were false, and have been taken out of their classes.
     """
 
     proved: Counter[str] = field(default_factory=Counter)
@@ -68,6 +69,7 @@ class Settled:
     false: list[Refuted] = field(default_factory=list)
     open: list[Pair] = field(default_factory=list)
     lemmas: int = 0
+    apart: int = 0
 
     @property
     def merges(self) -> int:
@@ -82,6 +84,7 @@ class Settled:
         self.false += other.false
         self.open += other.open
         self.lemmas += other.lemmas
+        self.apart += other.apart
 
     def _note(self, links: Sequence[Link], known: dict[Lemma, Finding]) -> None:
         for link in links:
@@ -199,7 +202,7 @@ def settle_and_split(
         false, result.false = result.false, []
         since = found.count
         points = (values for number in range(len(QUADRANTS)) for values in fresh_points(number))
-        split_false(found, false, points)
+        result.apart += split_false(found, false, points)
         after = _folder(str(path), found.count)
         after.mkdir(parents=True, exist_ok=True)
         _write(after / _BEFORE, json.dumps({"since": since, "settled": _data(result)}))
@@ -288,6 +291,7 @@ def _data(result: Settled) -> dict[str, Any]:
         "certified": result.certified,
         "open": result.open,
         "lemmas": result.lemmas,
+        "apart": result.apart,
     }
 
 
@@ -297,6 +301,7 @@ def _from_data(data: dict[str, Any]) -> Settled:
         data["certified"],
         open=[(a, b) for a, b in data["open"]],
         lemmas=data["lemmas"],
+        apart=data["apart"],
     )
 
 

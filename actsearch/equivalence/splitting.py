@@ -51,18 +51,21 @@ def split_false(
         leaving[number].append(own)
         for point in own.points:
             told[point][number] = None
+    parts = {number: [own] for number, own in leaving.items()}
+    undivided = {number for number, own in leaving.items() if len(own) > 1}
     anywhere = audit_points(1)[0]
     asked: list[tuple[Values, Iterable[int], bool]] = [
         (anywhere | {name: Fraction(value) for name, value in point}, classes, True)
         for point, classes in sorted(told.items(), key=lambda item: -len(item[1]))
     ]
     asked += [(values, leaving, False) for values in further]
-    parts = {number: [own] for number, own in leaving.items()}
     for values, classes, refutes in asked:
         with precision(_BITS):
             alike = _Alike(found, values, refutes)
-            for number in classes:
+            for number in undivided.intersection(classes):
                 parts[number] = [finer for part in parts[number] for finer in _parted(part, alike)]
+                if len(parts[number]) == len(leaving[number]):
+                    undivided.remove(number)
     if refuted:
         together = [part for own in parts.values() for part in own]
         rows = [[row for own in part for row in own.rows] for part in together]
