@@ -1,7 +1,7 @@
 // Tables for half types: an activation of one input and no parameters has 65,536 values, and as many
 // slopes. They are computed in float64 and rounded once, so that values are correctly rounded. Where
 // many elements are computed, polynomials take their place that were compared with them at all of
-// these numbers: they take less time than to look an element up.
+// these numbers, if they take less time than to look an element up.
 
 #pragma once
 
