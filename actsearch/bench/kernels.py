@@ -228,12 +228,14 @@ def _peak(call: Pass, device: Any) -> int:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
-        return torch.cuda.max_memory_allocated() - before
+        return int(torch.cuda.max_memory_allocated() - before)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it says on stderr that it begins and ends
     with torch.profiler.profile(profile_memory=True) as profiled:
         call()
     events = profiled.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    changes: list[tuple[int, int]] = sorted(
+        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
+    )
     return max(itertools.accumulate((size for _, size in changes), initial=0))
 
 
