@@ -390,6 +390,7 @@ class Pair:
     def __init__(self, a: Expression, b: Expression) -> None:
         self._both = a, b
         self._program = Program(a, b)
+        self._rewritten: dict[tuple[Expression, ...], Program | None] = {}
         gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
         parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
         self.names = ("x", *sorted(gates), *sorted(parameters))
@@ -413,6 +414,8 @@ class Pair:
             deadline: when to give up.
             agreed: at how many places they are known to agree.
         """
+        known = agreed
+        decided: dict[tuple[bool, ...], int] = {}
         for line, t in places:
             if deadline.passed:
                 return Unknown(f"undecided after {deadline.seconds:g} s")
@@ -420,6 +423,12 @@ class Pair:
             if isinstance(verdict, Witness):
                 return verdict
             agreed += verdict
+            signs = tuple(value > 0 for value in itertools.islice(line.at(t).values(), 2))
+            decided[signs] = decided.get(signs, 0) + verdict
+        if not known and 0 in decided.values():  # the functions may differ on all of a quadrant
+            signs = next(signs for signs, count in decided.items() if not count)
+            where = (f"{n} {'>' if s else '<'} 0" for n, s in zip(self.names, signs, strict=False))
+            return Unknown(f"ball arithmetic could decide nothing where {' and '.join(where)}")
         if agreed < MIN_POINTS:
             return Unknown(f"ball arithmetic could decide at {agreed} points only")
         return Certificate("certified", "ball arithmetic", (), agreed, self.digits)
@@ -455,16 +464,31 @@ class Pair:
 
     def values_at(self, values: Values) -> tuple[Ball | Huge, Ball | Huge]:
         """Both values, at a precision that decides: disjoint, or agreeing to `digits` digits."""
+        found = self._enclosed(self._program, values)
+        if UNDECIDED not in found:
+            return found
+        sizes = quadrants.sizes(self._both, values)
+        if sizes is None:
+            return found
+        leaves, inside = sizes
+        signs = tuple(leaves.values())
+        if signs not in self._rewritten:
+            forms = quadrants.over_sizes(self._both, leaves)
+            self._rewritten[signs] = None if forms is None else Program(*forms)
+        program = self._rewritten[signs]
+        return found if program is None else self._enclosed(program, inside)
+
+    def _enclosed(self, program: Program, values: Values) -> tuple[Ball | Huge, Ball | Huge]:
         bits = math.ceil(self.digits * 3.33) + 32
         while True:
             with precision(bits):
-                left, right = self._program(values)
+                left, right = program(values)
                 decided = left is not UNDECIDED and right is not UNDECIDED
                 if decided and not (is_value(left) and is_value(right)):
                     return left, right
                 if decided and (_disjoint(left, right) or agree(left, right, self.digits)):
                     return left, right
-            if not decided and self._program.beyond:
+            if not decided and program.beyond:
                 return UNDECIDED, UNDECIDED
             bits *= 2
             if bits > max(_MAX_BITS, 8 * self.digits):

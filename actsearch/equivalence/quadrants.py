@@ -8,12 +8,12 @@ all quadrants agree up to x = 0 and β = 0, sets without interior.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from actsearch.equivalence import algebra, orderings, samples
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, is_absolute
-from actsearch.equivalence.normal_form import form_of
+from actsearch.equivalence.normal_form import form_of, normal_form
 from actsearch.equivalence.polynomial import (
     Form,
     Monomial,
@@ -26,7 +26,7 @@ from actsearch.equivalence.polynomial import (
     total,
 )
 from actsearch.equivalence.products import NOWHERE, multiply
-from actsearch.grammar.expression import Expression, Input, Number
+from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 QUADRANTS: tuple[tuple[int, int], ...] = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 """Signs of x and of β."""
@@ -35,6 +35,8 @@ _ONE = Fraction(1)
 _LARGEST_CLEARED = 12
 _LARGEST_FORM = 60
 
+Leaves = dict[Expression, Expression]
+Values = dict[str, Fraction]
 Key = tuple[frozenset[tuple[Monomial, Fraction]], frozenset[Expression]]
 
 
@@ -59,6 +61,41 @@ def _leaves(parameters: set[Expression]) -> Iterator[dict[Expression, Expression
         if parameters or beta_sign > 0:
             beta = Number(beta_sign) * SIZE_OF_BETA
             yield {_X: Number(x_sign) * SIZE_OF_X, **dict.fromkeys(parameters, beta)}
+
+
+def sizes(expressions: Sequence[Expression], values: Values) -> tuple[Leaves, Values] | None:
+    """What x and the only parameter are, where a point lies, over |x| and |β|; and these there.
+
+    Args:
+        expressions: of x and any parameters; if there are several, these stay as they are.
+        values: the point; None where x or the parameter is 0.
+    """
+    names: Leaves = {_X: SIZE_OF_X}
+    parameters = {parameter for e in expressions for parameter in e.parameters}
+    if len(parameters) == 1:
+        names |= dict.fromkeys(parameters, SIZE_OF_BETA)
+    leaves: Leaves = {}
+    found = dict(values)
+    for leaf, size in names.items():
+        assert isinstance(leaf, Input | Parameter)
+        assert isinstance(size, Parameter)
+        value = values.get(leaf.name, Fraction(0))
+        if value == 0:
+            return None
+        leaves[leaf] = size if value > 0 else -size
+        found[size.name] = abs(value)
+    return leaves, found
+
+
+def over_sizes(expressions: Sequence[Expression], leaves: Leaves) -> list[Expression] | None:
+    """Expressions as normal forms over |x| and |β|; None where these are too large.
+
+    Where balls only know that x·eˣ + |x|·eˣ may be 0, the normal form for negative x is 0.
+    """
+    try:
+        return [normal_form(e.substitute(leaves)) for e in expressions]
+    except (TooLarge, RecursionError):
+        return None
 
 
 def _equal_on(a: Expression, b: Expression) -> bool:

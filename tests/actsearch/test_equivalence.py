@@ -47,6 +47,7 @@ EQUAL = [
     ("(-x)**(-x)", "(-x)**abs(x)"),
 ]
 DIFFERENT = [
+    ("x + exp(x/2)*sqrt(x)", "abs(x) + sqrt((x*exp(x) + abs(x)*exp(x))/2)"),  # √0 for x < 0
     ("max(x, -8)", "x"),
     ("min(max(x, 0), 1000)", "relu(x)"),
     ("x + 1e-12*exp(-x**2)", "x"),
