@@ -127,9 +127,9 @@ def _dedup_by_congruence(arguments: argparse.Namespace, chosen: SearchSpace) -> 
 
 def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
     """The partition: the saved one of the same space if there is one, else a new one."""
-    from actsearch.equivalence.audit import settle_links
-    from actsearch.equivalence.congruence import partition, sharpen
+    from actsearch.equivalence.congruence import partition
     from actsearch.equivalence.partition_files import load_partition, save_partition
+    from actsearch.equivalence.settlement import with_certified_terms
 
     output = arguments.output
     if output is not None and output.exists():
@@ -144,16 +144,7 @@ def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
     if arguments.audit and any(
         table.links[number][2].kind == "unproved" for table, number in found.table_links()
     ):
-        note("certifying the merges of sub-terms")
-        while false := settle_links(found, arguments.processes):
-            splits = set(found.builder.splits)
-            for place, number, _ in false:
-                first, second, _ = found.builder.table(place).links[number]
-                splits.add((place, first, second))
-            note(f"{len(false)} of them are false; partitioning again without these")
-            found = partition(chosen, arguments.processes, note, splits=splits)
-        moved = sharpen(found, threads=arguments.processes)
-        note(f"comparison at 2,048 more points: {moved} classes more")
+        found = with_certified_terms(found, arguments.processes, note)
         if output is not None:
             save_partition(found, output)
     return found

@@ -31,6 +31,7 @@ from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDECIDED
 from actsearch.equivalence.partition_files import load_partition
+from actsearch.equivalence.points import Values
 from actsearch.equivalence.term_tables import Place, TermTable
 from actsearch.equivalence.workers import workers
 from actsearch.grammar.expression import Apply, Expression
@@ -40,7 +41,6 @@ BITS = 128
 _STRIDE = 50_000
 _SECONDS = 20.0
 
-Values = dict[str, Fraction]
 Tables = Mapping[Place, Sequence[Ball] | Mapping[int, Ball]]
 """For each table the values of its classes, at a point."""
 

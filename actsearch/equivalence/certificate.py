@@ -390,7 +390,7 @@ class Pair:
     def __init__(self, a: Expression, b: Expression) -> None:
         self._both = a, b
         self._program = Program(a, b)
-        self._rewritten: dict[tuple[Expression, ...], Program | None] = {}
+        self._rewritten: dict[tuple[Expression, ...], Program] = {}
         gates = {node.name for e in (a, b) for node in e.inputs} - {"x"}
         parameters = {parameter.name for e in (a, b) for parameter in e.parameters}
         self.names = ("x", *sorted(gates), *sorted(parameters))
@@ -423,9 +423,10 @@ class Pair:
             if isinstance(verdict, Witness):
                 return verdict
             agreed += verdict
-            signs = tuple(value > 0 for value in itertools.islice(line.at(t).values(), 2))
-            decided[signs] = decided.get(signs, 0) + verdict
-        if not known and 0 in decided.values():  # the functions may differ on all of a quadrant
+            if not known:
+                signs = tuple(value > 0 for value in itertools.islice(line.at(t).values(), 2))
+                decided[signs] = decided.get(signs, 0) + verdict
+        if 0 in decided.values():  # the functions may differ on all of a quadrant
             signs = next(signs for signs, count in decided.items() if not count)
             where = (f"{n} {'>' if s else '<'} 0" for n, s in zip(self.names, signs, strict=False))
             return Unknown(f"ball arithmetic could decide nothing where {' and '.join(where)}")
@@ -473,10 +474,9 @@ class Pair:
         leaves, inside = sizes
         signs = tuple(leaves.values())
         if signs not in self._rewritten:
-            forms = quadrants.over_sizes(self._both, leaves)
-            self._rewritten[signs] = None if forms is None else Program(*forms)
-        program = self._rewritten[signs]
-        return found if program is None else self._enclosed(program, inside)
+            forms = (normal_form(side.substitute(leaves)) for side in self._both)
+            self._rewritten[signs] = Program(*forms)
+        return self._enclosed(self._rewritten[signs], inside)
 
     def _enclosed(self, program: Program, values: Values) -> tuple[Ball | Huge, Ball | Huge]:
         bits = math.ceil(self.digits * 3.33) + 32

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from actsearch.equivalence.audit import Values, audit_points, values_of_rows
+from actsearch.equivalence.audit import audit_points, values_of_rows
 from actsearch.equivalence.balls import is_value, precision
 from actsearch.equivalence.certificate import (
     Certificate,
@@ -26,6 +26,7 @@ from actsearch.equivalence.certificate import (
 from actsearch.equivalence.congruence import Partition
 from actsearch.equivalence.holes import SHARED_NAME
 from actsearch.equivalence.marks import UNDEFINED
+from actsearch.equivalence.points import Values
 from actsearch.equivalence.quadrants import QUADRANTS
 from actsearch.equivalence.row_proofs import Labels, together
 from actsearch.equivalence.splitting import Point

@@ -13,7 +13,8 @@ from fractions import Fraction
 
 from actsearch.equivalence import algebra, orderings, samples
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X, is_absolute
-from actsearch.equivalence.normal_form import form_of, normal_form
+from actsearch.equivalence.normal_form import form_of
+from actsearch.equivalence.points import Values
 from actsearch.equivalence.polynomial import (
     Form,
     Monomial,
@@ -36,7 +37,6 @@ _LARGEST_CLEARED = 12
 _LARGEST_FORM = 60
 
 Leaves = dict[Expression, Expression]
-Values = dict[str, Fraction]
 Key = tuple[frozenset[tuple[Monomial, Fraction]], frozenset[Expression]]
 
 
@@ -66,6 +66,8 @@ def _leaves(parameters: set[Expression]) -> Iterator[dict[Expression, Expression
 def sizes(expressions: Sequence[Expression], values: Values) -> tuple[Leaves, Values] | None:
     """What x and the only parameter are, where a point lies, over |x| and |β|; and these there.
 
+    Where balls only know that x·eˣ + |x|·eˣ may be 0, a normal form over |x| is 0 for negative x.
+
     Args:
         expressions: of x and any parameters; if there are several, these stay as they are.
         values: the point; None where x or the parameter is 0.
@@ -85,17 +87,6 @@ def sizes(expressions: Sequence[Expression], values: Values) -> tuple[Leaves, Va
         leaves[leaf] = size if value > 0 else -size
         found[size.name] = abs(value)
     return leaves, found
-
-
-def over_sizes(expressions: Sequence[Expression], leaves: Leaves) -> list[Expression] | None:
-    """Expressions as normal forms over |x| and |β|; None where these are too large.
-
-    Where balls only know that x·eˣ + |x|·eˣ may be 0, the normal form for negative x is 0.
-    """
-    try:
-        return [normal_form(e.substitute(leaves)) for e in expressions]
-    except (TooLarge, RecursionError):
-        return None
 
 
 def _equal_on(a: Expression, b: Expression) -> bool:

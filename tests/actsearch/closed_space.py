@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from actsearch.equivalence import audit
 from actsearch.equivalence.balls import Ball, ball_value, is_value, precision
 from actsearch.equivalence.certificate import Certificate, Witness, decide
-from actsearch.equivalence.congruence import Partition, partition, sharpen
+from actsearch.equivalence.congruence import Partition, partition
 from actsearch.equivalence.holes import with_holes
 from actsearch.equivalence.marks import UNDECIDED
 from actsearch.equivalence.partition_files import save_partition
-from actsearch.equivalence.settlement import Settled, settle_and_split
+from actsearch.equivalence.settlement import (
+    Settled,
+    settle_and_split,
+    with_certified_terms,
+)
 from actsearch.grammar import parse
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.search_space import SearchSpace
@@ -164,14 +167,7 @@ def _text(ball: Ball) -> str:
 
 def settled(space: SearchSpace, folder: Path, processes: int) -> tuple[Partition, Settled]:
     """What `actsearch dedup --audit N --output` makes of a space, for N above all merges."""
-    found = partition(space, processes)
-    while false := audit.settle_links(found, processes):
-        splits = set(found.builder.splits)
-        for place, number, _ in false:
-            first, second, _ = found.builder.table(place).links[number]
-            splits.add((place, first, second))
-        found = partition(space, processes, splits=splits)
-    sharpen(found, threads=processes)
+    found = with_certified_terms(partition(space, processes), processes)
     path = save_partition(found, folder / "closed.npz")
     return settle_and_split(path, processes)
 
