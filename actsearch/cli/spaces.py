@@ -141,9 +141,7 @@ def _partition(arguments: argparse.Namespace, chosen: SearchSpace) -> Partition:
         found = partition(chosen, arguments.processes, note)
         if output is not None:
             note(f"classes: {save_partition(found, output)}")
-    if arguments.audit and any(
-        table.links[number][2].kind == "unproved" for table, number in found.table_links()
-    ):
+    if arguments.audit and found.has_open_terms:
         found = with_certified_terms(found, arguments.processes, note)
         if output is not None:
             save_partition(found, output)

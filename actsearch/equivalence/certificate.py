@@ -423,8 +423,8 @@ class Pair:
             if isinstance(verdict, Witness):
                 return verdict
             agreed += verdict
-            if not known:
-                signs = tuple(value > 0 for value in itertools.islice(line.at(t).values(), 2))
+            signs = () if known else _signs(line.at(t))
+            if signs:
                 decided[signs] = decided.get(signs, 0) + verdict
         if 0 in decided.values():  # the functions may differ on all of a quadrant
             signs = next(signs for signs, count in decided.items() if not count)
@@ -515,6 +515,12 @@ class Pair:
             ):
                 return _witness(*self._both, values, left, right)
         return False
+
+
+def _signs(values: Values) -> tuple[bool, ...]:
+    """In which quadrant of the first two names a point lies; none on an axis."""
+    first = tuple(itertools.islice(values.values(), 2))
+    return tuple(value > 0 for value in first) if all(first) else ()
 
 
 def _step(t: Fraction) -> Fraction:

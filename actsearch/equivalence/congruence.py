@@ -241,6 +241,11 @@ class Partition:
             for number in range(len(table.links))
         ]
 
+    @property
+    def has_open_terms(self) -> bool:
+        """Whether some merge of sub-terms is neither proved nor certified."""
+        return any(table.links[n][2].kind == "unproved" for table, n in self.table_links())
+
     def summary(self) -> dict[str, Any]:
         """Counts; merges of the last step count as unproved until they are audited."""
         sub = [link[2].kind for table, n in self.table_links() for link in [table.links[n]]]

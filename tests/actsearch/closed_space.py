@@ -167,7 +167,9 @@ def _text(ball: Ball) -> str:
 
 def settled(space: SearchSpace, folder: Path, processes: int) -> tuple[Partition, Settled]:
     """What `actsearch dedup --audit N --output` makes of a space, for N above all merges."""
-    found = with_certified_terms(partition(space, processes), processes)
+    found = partition(space, processes)
+    if found.has_open_terms:
+        found = with_certified_terms(found, processes)
     path = save_partition(found, folder / "closed.npz")
     return settle_and_split(path, processes)
 

@@ -8,7 +8,9 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
+from actsearch.bench import kernels
 from actsearch.bench.drivers import (
     HiddenFunction,
     TabulatedBest,
@@ -142,6 +144,12 @@ def test_bench_queue_counts_what_is_on_disk(
 
 
 # kernels
+
+
+def test_the_peak_is_what_is_held_at_a_time() -> None:
+    """Of three tensors in turn two; the sum of all would be 12,000 bytes."""
+    peak = kernels._peak(lambda: torch.ones(1000).add(1).mul(2), torch.device("cpu"))
+    assert 8_000 <= peak < 9_000
 
 
 def test_rows_of_kernels_count_the_memory_that_they_take(

@@ -9,7 +9,7 @@ import pytest
 from flint import arb
 
 from actsearch.equivalence.balls import Program, apply_ball, ball_value, is_value, precision
-from actsearch.equivalence.certificate import Certificate, Witness, compare
+from actsearch.equivalence.certificate import Certificate, Unknown, Witness, compare
 from actsearch.equivalence.huge import NEGATIVE, POSITIVE, Huge, apply_huge, is_moderate
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
 from actsearch.grammar import parse
@@ -147,6 +147,14 @@ def test_functions_that_vanish_where_balls_end_are_certified() -> None:
     assert isinstance(compare(first, second), Certificate)
     other = parse(f"exp(-{constant}) + x/1e9")
     assert isinstance(compare(first, other), Witness)
+
+
+def test_a_quadrant_in_which_nothing_is_decided_certifies_nothing() -> None:
+    """Equal for x > 0; for x < 0 both are beyond balls, and no exponentials."""
+    first, second = (parse(f"x + exp(exp(exp({rate}*(abs(x) - x))))") for rate in ("1e9", "2e9"))
+    decision = compare(first, second)
+    assert isinstance(decision, Unknown)
+    assert decision.reason == "ball arithmetic could decide nothing where x < 0"
 
 
 @pytest.mark.parametrize(
