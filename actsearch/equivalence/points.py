@@ -49,8 +49,16 @@ _MAX_DIPS = 6
 _REFINE = np.linspace(0.0, 1.0, 65)
 _REFINEMENTS = 4
 
-_REPEATS = 5
-_SIZES = (3.0, 3.0, 6.0, 20.0, 20.0)
+_SMALL, _MIDDLE, _LARGE = (0.1, 0.3), (0.5, 4.0), (6.0, 20.0)
+_PARALLELS = (
+    (0b00, _SMALL),
+    (0b01, _MIDDLE),
+    (0b10, _MIDDLE),
+    (0b11, _LARGE),
+    (0b00, _LARGE),
+    (0b11, _SMALL),
+)
+"""For each line along an axis where it meets the others: signs of every other one, and how far."""
 
 _BASE = tuple(
     Fraction(numerator, 1 << 14)
@@ -94,24 +102,27 @@ def lines(names: tuple[str, ...], seed: int = 0) -> tuple[Line, ...]:
     """
     generator = random.Random(f"{seed} {len(names)}")
 
-    def generic(largest: float = 3.0) -> Fraction:
-        magnitude = generator.uniform(0.15, largest)
-        return Fraction(round(magnitude * generator.choice((-1, 1)) * 4096) * 2 + 1, 8192)
+    def generic(least: float = 0.15, largest: float = 3.0) -> Fraction:
+        magnitude = generator.uniform(least, largest)
+        return Fraction(round(magnitude * 4096) * 2 + 1, 8192)
+
+    def slanted() -> tuple[Fraction, ...]:
+        return tuple(generic() * generator.choice((-1, 1)) for _ in names)
 
     found = []
     for place in range(len(names)):
         # The others at both signs and at several sizes: a domain or a branch of max may leave only
-        # a quadrant in which two functions differ.
-        for repeat in range(1 if len(names) == 1 else _REPEATS):
+        # a quadrant in which two functions differ, and which of two powers is larger turns at 1.
+        for negative, size in _PARALLELS if len(names) > 1 else _PARALLELS[:1]:
             start = [
-                abs(generic(_SIZES[repeat])) * (-1 if (repeat >> (other % 2)) & 1 else 1)
+                generic(*size) * (-1 if (negative >> (other % 2)) & 1 else 1)
                 for other in range(len(names))
             ]
             direction = [Fraction(0)] * len(names)
             start[place], direction[place] = Fraction(0), Fraction(1)
             found.append(Line(names, tuple(start), tuple(direction)))
     for _ in range(2 if len(names) > 1 else 0):
-        found.append(Line(names, tuple(generic() for _ in names), tuple(generic() for _ in names)))
+        found.append(Line(names, slanted(), slanted()))
     return tuple(found)
 
 

@@ -81,6 +81,8 @@ DIFFERENT = [
     ("sqrt(-x) + max(exp(-x), beta)", "sqrt(-x) + exp(-x)"),
     ("exp(x)*sqrt(beta) + max(beta, x)*0", "exp(x)*sqrt(beta) + sqrt(-x)*0"),
     ("max(beta, x + sqrt(x))", "x + sqrt(x)"),
+    ("max(sqrt(x), -beta*x - beta**2*x)", "sqrt(x)"),  # only for -1 < beta < 0
+    ("max(x**2, beta*sqrt(x) - beta**2)", "x**2 + 0*sqrt(x)"),  # only for 0 < beta < 0.325
 ]
 
 
