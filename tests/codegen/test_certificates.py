@@ -85,3 +85,17 @@ def test_the_scale_of_errors_is_that_of_the_octave_near_a_root() -> None:
     far = np.abs(np.log2(sizes)) > 1.2
     assert np.array_equal(found[far], np.abs(values)[far])
     assert math.isclose(sizes[-1] / sizes[0], 2.0**20, rel_tol=0.1)
+
+
+@pytest.mark.parametrize("density", [6, 24])
+def test_the_scale_of_errors_near_where_a_function_touches_0(density: int) -> None:
+    """As at a root; not at other minima, nor where a function tends to 0."""
+    sizes = magnitudes((-10.0, 10.0), density)
+    near = np.abs(np.log2(sizes)) < 0.9
+    for values in (np.abs(sizes - 1.01), (sizes - 1.01) ** 2, -((sizes - 0.99) ** 2)):
+        found = scale(values, np.abs(values), density)
+        assert np.all(found[near] >= 0.25)
+        far = np.abs(np.log2(sizes)) > 1.3
+        assert np.array_equal(found[far], np.abs(values)[far])
+    for values in (0.3 + np.abs(sizes - 1), np.exp(-sizes) + 1e-300, sizes**3, 1 / sizes):
+        assert np.array_equal(scale(values, np.abs(values), density), np.abs(values))

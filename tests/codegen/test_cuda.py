@@ -9,7 +9,7 @@ import ctypes
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actsearch.codegen import compile, export, gradient, program
-from actsearch.codegen.programs import DY
+from actsearch.codegen.programs import DY, Program
 from actsearch.codegen.targets import BuildError, build_best, cuda
 from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cuda import nvrtc, operator, rendering
@@ -52,10 +52,14 @@ needs_nvrtc = pytest.mark.skipif(not nvrtc.available(), reason="needs the extra 
 @cache
 def scalars() -> Any:
     """A library of the scalar functions of every named activation, as loops over arrays."""
+    programs = [program(expression) for expression in NAMED.values()]
+    return library([(compiled, operator.ranges(compiled, "accurate")) for compiled in programs])
+
+
+def library(activations: Iterable[tuple[Program, Mapping[str, Range]]]) -> Any:
+    """Scalar functions, by number."""
     parts = [rendering.PRELUDE]
-    for number, expression in enumerate(NAMED.values()):
-        compiled = program(expression)
-        ranges = operator.ranges(compiled, "accurate")
+    for number, (compiled, ranges) in enumerate(activations):
         code = rendering.elementwise(compiled, ranges).removeprefix(rendering.PRELUDE)
         parts.append(f"namespace n{number} {{ {code} }}")
         for name in rendering.ROUTINES:
@@ -70,14 +74,18 @@ def scalars() -> Any:
 
 
 def computed(number: int, name: str, arguments: list[NDArray[np.float32]]) -> list[Any]:
+    """What a scalar function of a named activation computes."""
+    results = getattr(program(list(NAMED.values())[number]), name).results
+    return called(getattr(scalars(), f"{name}_{number}"), arguments, len(results))
+
+
+def called(function: Any, arguments: list[NDArray[np.float32]], count: int) -> list[Any]:
     """What a scalar function computes."""
-    compiled = program(list(NAMED.values())[number])
-    results = [np.empty_like(arguments[0]) for _ in getattr(compiled, name).results]
+    results = [np.empty_like(arguments[0]) for _ in range(count)]
     pointers = [
         (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         for arrays in (arguments, results)
     ]
-    function = getattr(scalars(), f"{name}_{number}")
     function(ctypes.c_long(len(arguments[0])), *pointers)
     return results
 
@@ -148,6 +156,24 @@ def compare(
         error = float(off / mpmath.mpf(float(unit)))
         shown = f"{formula} at {given['x'][k]}: {found[k]}, not {float(value)}: {error} ulp"
         assert error <= allowed or off < NOTHING, shown
+
+
+def test_elements_out_of_the_measured_range_are_computed_in_float64() -> None:
+    """But not 0, from which the range may be a distance away."""
+    compiled = program(parse("cos(exp(sin(3*x)))"))
+    functions = library(
+        (compiled, dict.fromkeys(rendering.ROUTINES, range_))
+        for range_ in (Range(True, 2.0, 0.5), Range(True, math.inf), Range(False, math.inf))
+    )
+    x = np.concatenate([np.linspace(-3, 3, 1001), np.zeros(1)]).astype(np.float32)
+    inside = (np.abs(x) >= 0.5) & (np.abs(x) <= 2.0) | (x == 0)
+    for name, arguments in (("forward", [x]), ("backward", [np.ones_like(x), x])):
+        mixed, single, wide = (
+            called(getattr(functions, f"{name}_{number}"), arguments, 1)[0] for number in range(3)
+        )
+        assert np.array_equal(mixed, np.where(inside, single, wide))
+        for part in (inside, ~inside):
+            assert not np.array_equal(single[part], wide[part])
 
 
 # kernels, emulated

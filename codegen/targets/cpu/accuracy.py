@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,10 @@ _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
-_NEEDED = 8.0  # float32 code that is inaccurate for smaller |x| is not used at all
+_MOST = 0.4  # of a logistic distribution; float32 code that fails for more is not used at all
+_MIDDLE = 8.0  # |x| up to which overflow is not expected
+_NARROW = 2.0**-8  # |x| up to which what fails near 0 may be as many times wider:
+_WIDER_NEAR_0 = 16.0  # poles and roots move with parameters
 _OCTAVES = (-40, 128)
 _DENSITY = 24  # probes an octave
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
@@ -43,10 +47,12 @@ class Range:
     Attributes:
         anywhere: whether it may at all.
         bound: up to which |x|; infinity where it may everywhere.
+        least: from which |x| on, but for 0 itself; 0 where it may everywhere.
     """
 
     anywhere: bool
     bound: float
+    least: float = 0.0
 
 
 def tolerance(routine: Routine, precision: str) -> float:
@@ -63,9 +69,9 @@ def tolerance(routine: Routine, precision: str) -> float:
 
 @cache
 def _probes() -> Array:
-    """|x| from subnormal numbers to the largest."""
+    """|x| from 0 to the largest number."""
     sizes = np.minimum(magnitudes(_OCTAVES, _DENSITY), _LARGEST)
-    return sizes.astype(np.float32)
+    return np.concatenate([np.zeros(_LANES), sizes]).astype(np.float32)
 
 
 def single_range(routine: Routine, precision: str, single: Callable[..., int]) -> Range:
@@ -77,8 +83,8 @@ def single_range(routine: Routine, precision: str, single: Callable[..., int]) -
         single: the compiled code, a C function of the number of elements and of arrays of pointers
             to arguments and results.
     """
-    worst = np.inf
     sizes = _probes()
+    fails = np.zeros(len(sizes), bool)
     parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
     for factor in _FACTORS if parameters and precision == "accurate" else _FACTORS[:1]:
         for sign in (1.0, -1.0):
@@ -92,14 +98,29 @@ def single_range(routine: Routine, precision: str, single: Callable[..., int]) -
                         value = factor * (node.initial or 1.0)
                     arguments.append(np.full(len(sizes), value, np.float32))
             with np.errstate(all="ignore"):
-                failing = _failing(routine, precision, arguments, single)
-            if failing.any():
-                worst = min(worst, float(sizes[failing].min()))
-    if worst < _NEEDED:
+                fails |= _failing(routine, precision, arguments, single)
+    bound, least = _without(sizes, fails, bool(parameters))
+    if fails[0] or _share_outside(bound, least) > _MOST:
         return Range(False, np.inf)
-    bound = np.inf if worst == np.inf else float(sizes[sizes < worst][-1])
-    bound = min(bound, max(_NEEDED, _overflow(routine, parameters)))
-    return Range(True, bound)
+    return Range(True, min(bound, max(_MIDDLE, _overflow(routine, parameters))), least)
+
+
+def _without(sizes: Array, fails: Array, has_parameters: bool) -> tuple[float, float]:
+    """Up to and from which |x| nothing fails: the two that leave out the least."""
+    places = np.flatnonzero(fails).tolist()
+    found = []
+    for near, far in zip([-1, *places], [*places, len(sizes)], strict=True):
+        bound = np.inf if far == len(sizes) else float(sizes[max(0, far - 1)])
+        least = 0.0 if near < 0 else float(sizes[min(near + 1, len(sizes) - 1)])
+        if has_parameters:
+            least = max(least, min(_WIDER_NEAR_0 * least, _NARROW))
+        found.append((bound, least))
+    return min(found, key=lambda range_: _share_outside(*range_))
+
+
+def _share_outside(bound: float, least: float) -> float:
+    """Of a logistic distribution."""
+    return 1.0 - max(0.0, math.tanh(bound / 2) - math.tanh(least / 2))
 
 
 def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
@@ -109,7 +130,7 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     what is only a result: where it overflows, infinity is its rounded value.
     """
     used = {operand for step in routine.steps for operand in step.operands}
-    sizes = _probes()[:: _DENSITY // 4]
+    sizes = _probes()[_LANES :: _DENSITY // 4]
     rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
     factor, sign = rays.T[:, :, None]
     given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}

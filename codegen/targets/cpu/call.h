@@ -74,12 +74,15 @@ void run(const Works& works) {
     part(0, chunks);
 }
 
-template <typename T>
-bool outside(const T* x, int64_t n, T bound) {
-  int any = 0;
-  for (int64_t i = 0; i < n; ++i) any |= std::abs(x[i]) > bound;
-  return any;
-}
+// Where a routine's float32 code is not accurate: beyond some |x|, and next to 0.
+struct Doubtful {
+  float bound, least;
+
+  bool operator()(float x) const {
+    const float size = std::abs(x);
+    return (size > bound) | ((size < least) & (size > 0));
+  }
+};
 
 // Tensors hold S, kernels compute with T.
 template <typename S, typename T>
@@ -88,8 +91,8 @@ struct Call final : Work {
   static constexpr bool is_same = std::is_same_v<S, T>;
 
   Function<T> function;
-  T bound;
-  bool is_bounded;
+  Doubtful doubtful;
+  bool has_doubtful;
   std::shared_ptr<const Piecewise> pieces;  // null where the code computes everything
   bool streams = false;  // what polynomials give bypasses the caches
   int64_t chunk = CHUNK;  // elements of one
@@ -98,8 +101,10 @@ struct Call final : Work {
   explicit Call(const Kernel& kernel, Routine routine, Rest&&... rest)
       : Work(kernel, routine, std::forward<Rest>(rest)...),
         function(fitting(kernel, routine)),
-        bound(static_cast<T>(kernel.bound[routine])),
-        is_bounded(!is_wide && function && bound < std::numeric_limits<T>::infinity()) {
+        doubtful{static_cast<float>(kernel.bound[routine]), static_cast<float>(kernel.least[routine])},
+        has_doubtful(
+            !is_wide && function &&
+            (doubtful.bound < std::numeric_limits<float>::infinity() || doubtful.least > 0)) {
     int64_t most = 1;
     for (const auto& result : results) most = std::max(most, result.sums);
     chunk = std::max(chunk, (most + BLOCK - 1) / BLOCK * BLOCK * 8);
@@ -196,12 +201,34 @@ struct Call final : Work {
 
   // A block of n elements, a multiple of LANES.
   void compute(int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
-    bool again = !function;
-    if (is_bounded)
-      for (size_t k = 0; k < arguments.size(); ++k)
-        again |= arguments[k].is_input && outside(in[k], n, bound);
-    if (!again) again = function(n, in, out);
-    if (again && !is_wide) compute_wide(n, in, out, memory);
+    if constexpr (is_wide) {
+      function(n, in, out);
+    } else {
+      int32_t places[BLOCK];
+      const int64_t count = has_doubtful ? doubtful_places(n, in, places) : 0;
+      if (!function || count > n / 2 || function(n, in, out))
+        compute_wide(n, in, out, memory);
+      else if (count)
+        compute_wide(places, count, in, out, memory);
+    }
+  }
+
+  int64_t doubtful_places(int64_t n, const float* const* in, int32_t* places) const {
+    int64_t count = 0;
+    uint8_t is_doubtful[BLOCK] = {};
+    int any = 0;
+    for (size_t k = 0; k < arguments.size(); ++k)
+      if (arguments[k].is_input)
+        for (int64_t i = 0; i < n; ++i) {
+          is_doubtful[i] |= doubtful(in[k][i]);
+          any |= is_doubtful[i];
+        }
+    if (any)
+      for (int64_t i = 0; i < n; ++i) {
+        places[count] = int32_t(i);
+        count += is_doubtful[i];
+      }
+    return count;
   }
 
   // The same by polynomials; false where they are not worth it.
@@ -234,6 +261,28 @@ struct Call final : Work {
     return true;
   }
 
+  // In float64: some elements of a block.
+  void compute_wide(
+      const int32_t* places, int64_t count, const T* const* in, T* const* out,
+      std::vector<double>& memory) const {
+    const int64_t reads = arguments.size(), writes = results.size();
+    const int64_t padded = (count + LANES - 1) / LANES * LANES;
+    static thread_local std::vector<T> rows;
+    rows.resize(std::max<size_t>(rows.size(), (reads + writes) * BLOCK));
+    const T* given[MOST];
+    T* found[MOST];
+    for (int64_t k = 0; k < reads; ++k) {
+      T* row = rows.data() + k * BLOCK;
+      for (int64_t i = 0; i < padded; ++i) row[i] = in[k][places[std::min(i, count - 1)]];
+      given[k] = row;
+    }
+    for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + (reads + k) * BLOCK;
+    compute_wide(padded, given, found, memory);
+    for (int64_t k = 0; k < writes; ++k)
+      for (int64_t i = 0; i < count; ++i) out[k][places[i]] = found[k][i];
+  }
+
+  // In float64: all of them.
   void compute_wide(
       int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
     const int64_t reads = arguments.size(), writes = results.size();

@@ -81,7 +81,8 @@ void choose_shape(const Kernel& kernel, Routine routine) {
   if (!kernel.is_scaled) others = kernel.initial;  // 1 may be special, as in beta*a + (1 - beta)*b
   for (float& parameter : others) parameter *= OTHER;
   const double caution = others.empty() ? 1 : CAUTION, cost = cost_of_code(kernel, routine);
-  const auto [shape, pieces] = cheapest(kernel, routine, others, cost, 0, LAST_SHAPE, caution);
+  const int last = kernel.is_scaled ? LAST_UNGRADED : LAST_SHAPE;
+  const auto [shape, pieces] = cheapest(kernel, routine, others, cost, 0, last, caution);
   fits.share = pieces->share;
   fits.expected = cost_of(*pieces, cost);
   fits.again = cost_of_fitting(*pieces, fits.cost);

@@ -14,17 +14,25 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "exact.h"
 
 namespace {
 
+constexpr double GRADED = 0;  // instead of a width: two cells in each octave
+constexpr int LOWEST_OCTAVE = -5;  // of those
+
 struct Shape {
   double width;  // of a cell
   int degree;
+
+  bool is_graded() const { return width == GRADED; }
 };
-constexpr Shape SHAPES[] = {{1, 6}, {1, 8}, {0.5, 8}, {0.5, 10}, {0.25, 8}, {0.25, 10}};
+constexpr Shape SHAPES[] = {{1, 6},     {1, 8},     {0.5, 8},    {0.5, 10},
+                            {0.25, 8},  {0.25, 10}, {GRADED, 8}, {GRADED, 10}};
 constexpr int LAST_SHAPE = std::size(SHAPES) - 1;
+constexpr int LAST_UNGRADED = LAST_SHAPE - 2;
 
 // How they are found.
 constexpr int POINTS = 96;         // of a piece: candidates for the centre, nodes, a first check
@@ -46,6 +54,8 @@ constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piec
 constexpr int OCTAVES = 29;         // towards 0, that are checked
 constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
 constexpr double GOLDEN = 0.6180339887498949;  // its multiples' fractions are spread evenly
+constexpr int CLOSE = 3;            // points, within which a result that touches 0
+constexpr double FALLEN = 0.25;     // has fallen to this
 constexpr double TRUSTED = 0x1p-28;  // values near a root of which float64 gives all of a float
 
 // A unit in the last place of a float of some size.
@@ -123,6 +133,11 @@ struct Piece {
   bool is_accurate = true;
 
   double share() const { return is_accurate ? below(high) - below(low) : 0; }
+  bool is_undefined() const {
+    return is_accurate && std::all_of(results.begin(), results.end(), [](const Polynomial& result) {
+      return std::isnan(result.coefficients[0]);
+    });
+  }
 };
 
 // A cell: one piece, or two.
@@ -143,15 +158,19 @@ class Fitting {
 
   std::shared_ptr<Piecewise> operator()(int checks) {
     std::vector<Sampled> sampled;
-    for (int k = 0; k < CELLS; ++k) sampled.push_back(sample(low_of(k), low_of(k + 1)));
+    for (int k = 0; k < CELLS; ++k) sampled.push_back(sample(low_of(k), high_of(k)));
     find_roots(sampled);
     std::vector<Cell> cells(CELLS);
     each_cell([&](int k) {
-      cells[k].pieces = {fit(low_of(k), low_of(k + 1), sampled[k])};
-      if (!cells[k].pieces[0].is_accurate && distance(k) < CUT_BELOW) cells[k] = cut(k);
+      cells[k].pieces = {fit(low_of(k), high_of(k), sampled[k])};
+      const bool may_be_cut = shape.is_graded() || distance(k) < CUT_BELOW;
+      if (!cells[k].pieces[0].is_accurate && may_be_cut) cells[k] = cut(k);
     });
-    std::vector<int> order(CELLS);  // from 0 outwards
-    for (int k = 0; k < CELLS; ++k) order[k] = CELLS / 2 + (k % 2 ? -(k + 1) / 2 : k / 2);
+    std::vector<int> order(CELLS);  // those with most numbers first
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return cells[a].share() > cells[b].share();
+    });
     auto pieces = assembled(cells, order);
     check(*pieces, cells, checks);
     pieces->share = 0;
@@ -178,7 +197,26 @@ class Fitting {
     });
   }
 
-  float low_of(int cell) const { return (cell - CELLS / 2) * shape.width; }
+  // Where a cell begins and ends; it has its first number, and not its last.
+  float low_of(int cell) const {
+    if (!shape.is_graded()) return (cell - CELLS / 2) * shape.width;
+    return cell < CELLS / 2 ? after(-edge(CELLS / 2 - cell)) : edge(cell - CELLS / 2);
+  }
+  float high_of(int cell) const {
+    if (!shape.is_graded()) return low_of(cell + 1);
+    return cell < CELLS / 2 ? after(-edge(CELLS / 2 - 1 - cell)) : edge(cell + 1 - CELLS / 2);
+  }
+  static float edge(int half_octave) {
+    return std::ldexp(half_octave % 2 ? 1.5f : 1.0f, LOWEST_OCTAVE + half_octave / 2);
+  }
+  static float after(float number) { return of_rank(rank(number) + 1); }
+  // As `Piecewise` numbers it.
+  int number_of(int cell) const {
+    if (!shape.is_graded()) return (cell + CELLS / 2) % CELLS;
+    const bool is_negative = cell < CELLS / 2;
+    const int half_octave = is_negative ? CELLS / 2 - 1 - cell : cell - CELLS / 2;
+    return (2 * (127 + LOWEST_OCTAVE) + half_octave) % (CELLS / 2) + is_negative * (CELLS / 2);
+  }
   int distance(int cell) const {  // cells between it and 0
     return std::max(cell - CELLS / 2, CELLS / 2 - 1 - cell);
   }
@@ -222,17 +260,35 @@ class Fitting {
     return found;
   }
 
+  // Where each result changes its sign, or touches 0.
   void find_roots(const std::vector<Sampled>& cells) {
     roots.assign(exact.results(), {});
     for (int64_t k = 0; k < exact.results(); ++k) {
-      double last = 0;
-      for (const Sampled& cell : cells)
-        for (int i = first_check(); i < POINTS; ++i) {
-          const double y = cell.y[k * POINTS + i];
-          if (y * last < 0) roots[k].push_back(cell.x[i]);
-          if (y != 0) last = y;
+      std::vector<double> x, y;
+      for (int cell = 0; cell < CELLS; ++cell) {
+        if (shape.is_graded() && cell == CELLS / 2) {  // what lies between is not known
+          x.push_back(0);
+          y.push_back(std::numeric_limits<double>::quiet_NaN());
         }
+        for (int i = first_check(); i < POINTS; ++i) {
+          x.push_back(cells[cell].x[i]);
+          y.push_back(cells[cell].y[k * POINTS + i]);
+        }
+      }
+      double last = 0;
+      for (size_t i = 0; i < x.size(); ++i) {
+        if (y[i] * last < 0 || touches_0(y, i)) roots[k].push_back(x[i]);
+        if (y[i] != 0) last = y[i];
+      }
     }
+  }
+
+  static bool touches_0(const std::vector<double>& y, size_t at) {
+    if (at < CLOSE || at + CLOSE >= y.size()) return false;
+    const double size = std::abs(y[at]);
+    for (size_t i = at - CLOSE; i <= at + CLOSE; ++i)
+      if (!(size <= std::abs(y[i]))) return false;
+    return size <= FALLEN * std::min(std::abs(y[at - CLOSE]), std::abs(y[at + CLOSE]));
   }
 
   // Whether there is one within an octave.
@@ -386,11 +442,11 @@ class Fitting {
 
   // A cell in two: halves, or cut where accurate polynomials from its lower end do, or near that end.
   Cell cut(int k) const {
-    const float low = low_of(k), high = low_of(k + 1), middle = low + 0.5 * shape.width;
+    const float low = low_of(k), high = high_of(k), width = high - low, middle = low + 0.5f * width;
     auto fitted = [&](float from, float to) { return fit(from, to, sample(from, to)); };
     Piece first = fitted(low, middle), second = fitted(middle, high);
     if (first.is_accurate && second.is_accurate) return {{first, second}};
-    int32_t accurate = rank(first.is_accurate ? middle : float(low + NEAR_END * shape.width));
+    int32_t accurate = rank(first.is_accurate ? middle : float(low + NEAR_END * width));
     int32_t inaccurate = rank(first.is_accurate ? high : middle);
     if (!first.is_accurate) first = fitted(low, of_rank(accurate));
     if (first.is_accurate) {
@@ -404,7 +460,7 @@ class Fitting {
       if (rest.is_accurate || !second.is_accurate) return {{first, rest}};
     }
     for (double part : {0.0, NEAR_END}) {
-      const float at = std::max(float(low + part * shape.width), of_rank(rank(low) + 1));
+      const float at = std::max(float(low + part * width), of_rank(rank(low) + 1));
       if (Piece rest = fitted(at, high); rest.is_accurate)
         return {{part ? Piece{low, at, {}, false} : fitted(low, at), rest}};
     }
@@ -414,26 +470,33 @@ class Fitting {
 
   std::shared_ptr<Piecewise> assembled(std::vector<Cell>& cells, const std::vector<int>& order) {
     auto pieces = std::make_shared<Piecewise>();
-    pieces->per_unit = 1 / shape.width;
-    pieces->limit = CELLS / 2 * shape.width;
+    pieces->is_graded = shape.is_graded();
+    pieces->per_unit = shape.is_graded() ? 0 : 1 / shape.width;
+    pieces->limit = shape.is_graded() ? edge(CELLS / 2) : CELLS / 2 * shape.width;
+    pieces->least = shape.is_graded() ? edge(0) : 0;
     pieces->is_scaled = exact.is_scaled;
     pieces->is_continuous = exact.is_scaled && exact.is_continuous();
     pieces->degree = shape.degree;
     pieces->absent = ~0u;
     pieces->results.resize(exact.results());
     for (int64_t k = 0; k < exact.results(); ++k) pieces->results[k].powers = exact.powers[k];
-    pieces->has_breaks = std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
-      return cell.pieces.size() > 1;
-    });
-    int next = 0;
+    pieces->has_breaks = shape.is_graded() ||
+        std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
+          return cell.pieces.size() > 1;
+        });
+    int next = 0, undefined = -1;  // the number of the piece of all cells without values
     for (int k : order) {
       Cell& cell = cells[k];
-      const int number = (k + CELLS / 2) % CELLS, count = cell.pieces.size();
+      const int number = number_of(k), count = cell.pieces.size();
+      const bool is_undefined = count == 1 && cell.pieces[0].is_undefined();
       int first = pieces->has_breaks ? next : number;
-      if (pieces->has_breaks && (!cell.share() || next + count >= CELLS)) {
+      if (pieces->has_breaks && is_undefined && undefined >= 0) {
+        first = undefined;
+      } else if (pieces->has_breaks && (!cell.share() || next + count >= CELLS)) {
         for (Piece& piece : cell.pieces) piece.is_accurate = false;
         first = CELLS - 1;  // is absent
       } else {
+        if (is_undefined) undefined = first;
         next += count;
         for (int i = 0; i < count; ++i) enter(*pieces, first + i, cell.pieces[i]);
       }
@@ -460,7 +523,7 @@ class Fitting {
   void check(Piecewise& pieces, std::vector<Cell>& cells, int checks) const {
     std::vector<uint32_t> refused(CELLS);
     each_cell([&](int k) {
-      const int number = pieces.first[(k + CELLS / 2) % CELLS];
+      const int number = pieces.first[number_of(k)];
       for (size_t i = 0; i < cells[k].pieces.size(); ++i) {
         Piece& piece = cells[k].pieces[i];
         if (piece.is_accurate && !holds(pieces, piece, checks)) {

@@ -202,7 +202,8 @@ def _register(piece: Piece, path: str) -> bool:
         return True
     holds = single_range(getattr(piece.program, routine), piece.precision, code)
     used = pointer if holds.anywhere else ctypes.c_void_p()
-    library().actsearch_register_single(*place, used, ctypes.c_double(holds.bound))
+    range_ = ctypes.c_double(holds.bound), ctypes.c_double(holds.least)
+    library().actsearch_register_single(*place, used, *range_)
     return holds.anywhere
 
 

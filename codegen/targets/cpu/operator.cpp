@@ -211,10 +211,12 @@ void actsearch_declare(
 
 int64_t actsearch_inputs(int64_t id) { return find(id).inputs; }
 
-void actsearch_register_single(int64_t id, int routine, void* function, double bound) {
+void actsearch_register_single(
+    int64_t id, int routine, void* function, double bound, double least) {
   Kernel& kernel = find(id);
   kernel.single[routine] = function;
   kernel.bound[routine] = bound;
+  kernel.least[routine] = least;
   kernel.measured[routine] = true;
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #ifdef __AVX512F__
@@ -35,14 +36,15 @@ struct Polynomials {
 };
 
 // The polynomials of a routine's results; those of a gradient are factors of dy. They are functions
-// of t, which is x or, for a scaled function, b*x. The number line around 0 is cut into cells of one
-// width; that of t has the number floor(t*per_unit), modulo 32. A cell is a piece, and they share
-// their number, or it is two, with consecutive numbers.
+// of t, which is x or, for a scaled function, b*x. The number line around 0 is cut into cells, of one
+// width or, where functions are no polynomials near 0, two in each octave of |t|. A cell is a piece,
+// and they share their number, or it has the number of its first piece, of two perhaps.
 struct Piecewise {
-  float per_unit, limit;  // cells in 1; |t| that is too large
-  float least = 0;        // |t| that is not too small, for half types
+  float per_unit, limit;  // cells in 1, if they have one width; |t| that is too large
+  float least = 0;        // |t| that is not too small, for graded cells and half types
   int degree;             // 6, 8 or 10
-  bool has_breaks;        // whether a cell is two pieces
+  bool is_graded;         // whether there are two cells in each octave
+  bool has_breaks;        // whether a cell has the number of a piece, and may be two
   bool is_scaled;         // whether t is b*x
   bool is_continuous;     // where b is 0
   double share;           // of a logistic distribution, that polynomials are accurate for
@@ -56,9 +58,18 @@ struct Piecewise {
     return std::abs(t) < limit && std::abs(t) >= least && !(absent >> piece_of(t) & 1);
   }
 
-  // The piece that a number is on.
+  // The number of the cell that t is in: of those of one width floor(t*per_unit), modulo 32; of graded
+  // ones the last bits of the exponent, and the first of the mantissa, and the sign before these.
+  int cell_of(float t) const {
+    if (!is_graded) return int(std::floor(t * per_unit)) & (CELLS - 1);
+    uint32_t bits;
+    std::memcpy(&bits, &t, 4);
+    return (bits >> 22 & 15) | (bits >> 27 & 16);
+  }
+
+  // The piece that it is on.
   int piece_of(float t) const {
-    const int cell = int(std::floor(t * per_unit)) & (CELLS - 1);
+    const int cell = cell_of(t);
     return has_breaks ? first[cell] + (t >= breaks[cell]) : cell;
   }
 
@@ -180,7 +191,8 @@ struct Powers512 {
 
 // y = f(x), or dy*f(x), of LANES elements from i on, for one result or two.
 template <
-    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, typename S, typename Streams>
+    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool WITH_DY, bool SCALED, typename S,
+    typename Streams>
 inline __attribute__((always_inline)) void evaluate_some(
     const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
     const Elements<S>& elements, S* const* y, int64_t i, Streams streams, Missing* missing) {
@@ -202,10 +214,16 @@ inline __attribute__((always_inline)) void evaluate_some(
   for (int v = 0; v < VECTORS; ++v) {
     __m512 t = vector(x, v);
     if (SCALED) t = _mm512_mul_ps(t, vector(b, v));
-    place[v] = _mm512_castps_si512(_mm512_fmadd_round_ps(
-        t, per_unit, shift, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+    if (GRADED) {
+      const __m512i bits = _mm512_castps_si512(t), last = _mm512_set1_epi32(15);
+      const __m512i sizes = _mm512_srli_epi32(bits, 22), sign = _mm512_srli_epi32(bits, 27);
+      place[v] = _mm512_ternarylogic_epi32(last, sizes, sign, 0xca);  // last ? sizes : sign
+    } else {
+      place[v] = _mm512_castps_si512(_mm512_fmadd_round_ps(
+          t, per_unit, shift, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+    }
     without[v] = _mm512_cmp_ps_mask(_mm512_abs_ps(t), limit, _CMP_NLT_UQ);
-    if (!std::is_same_v<S, float>)
+    if (GRADED || !std::is_same_v<S, float>)
       without[v] |= _mm512_cmp_ps_mask(_mm512_abs_ps(t), least, _CMP_LT_OQ);
     if (BREAKS) {
       const __mmask16 beyond = _mm512_cmp_ps_mask(t, entry(pieces.breaks, place[v]), _CMP_GE_OQ);
@@ -261,7 +279,8 @@ inline __attribute__((always_inline)) void evaluate_some(
 
 // The same of a block of n elements.
 template <
-    int DEGREE, int RESULTS, bool BREAKS, bool WITH_DY, bool SCALED, typename S, typename Streams>
+    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool WITH_DY, bool SCALED, typename S,
+    typename Streams>
 void evaluate_block(
     const Piecewise& pieces, int64_t first, const Elements<S>& elements, S* const* y, int64_t n,
     Streams streams, Missing* missing) {
@@ -269,7 +288,7 @@ void evaluate_block(
   Powers512 powers[RESULTS];
   for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k].powers);
   for (int64_t i = 0; i < n; i += LANES)
-    evaluate_some<DEGREE, RESULTS, BREAKS, WITH_DY, SCALED>(
+    evaluate_some<DEGREE, RESULTS, GRADED, BREAKS, WITH_DY, SCALED>(
         pieces, polynomials, powers, elements, y, i, streams, missing);
   if (streams && missing && missing->count) arrive();
 }
@@ -286,6 +305,14 @@ void choose_degree(int degree, F f) {
     default: return f(std::integral_constant<int, 10>());
   }
 }
+// Graded cells have the numbers of their pieces.
+template <typename F>
+void choose_cells(const Piecewise& pieces, F f) {
+  if (pieces.is_graded)
+    f(std::true_type(), std::true_type());
+  else
+    choose(pieces.has_breaks, [&](auto breaks) { f(std::false_type(), breaks); });
+}
 
 // y = f(x), or dy*f(x) where there is a dy, of n elements of a block, for all results. The first may
 // bypass the caches. Missing is where |t| is too large, and where no polynomial is accurate.
@@ -299,21 +326,25 @@ void evaluate(
       streams = false;
       missing = nullptr;
     }
-    auto run = [&](auto two, auto degree, auto breaks, auto with_dy, auto scaled, auto streams) {
-      constexpr bool is_possible = scaled() ? two() == with_dy() : with_dy() || !two();
-      if constexpr (is_possible && (std::is_same_v<S, float> || (!two() && !scaled())))
-        evaluate_block<degree(), 1 + two(), breaks(), with_dy(), scaled()>(
+    auto run = [&](auto two, auto degree, auto graded, auto breaks, auto with_dy, auto scaled,
+                   auto streams) {
+      constexpr bool has_results = scaled() ? two() == with_dy() : with_dy() || !two();
+      constexpr bool has_cells = !graded() || (!scaled() && degree() > 6);
+      constexpr bool has_type = std::is_same_v<S, float> || (!two() && !scaled());
+      if constexpr (has_results && has_cells && has_type)
+        evaluate_block<degree(), 1 + two(), graded(), breaks(), with_dy(), scaled()>(
             pieces, first, elements, y + first, n, streams, missing);
     };
     choose(first + 1 < results, [&](auto two) {
-      choose(pieces.has_breaks, [&](auto breaks) {
+      choose_cells(pieces, [&](auto graded, auto breaks) {
         choose(elements.dy, [&](auto with_dy) {
           choose(pieces.is_scaled, [&](auto scaled) {
             choose_degree(pieces.degree, [&](auto degree) {
+              auto all = [&](auto now) { run(two, degree, graded, breaks, with_dy, scaled, now); };
               if constexpr (std::is_same_v<S, float>)
-                choose(streams, [&](auto now) { run(two, degree, breaks, with_dy, scaled, now); });
+                choose(streams, all);
               else
-                run(two, degree, breaks, with_dy, scaled, streams);
+                all(streams);
             });
           });
         });

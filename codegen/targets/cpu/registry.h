@@ -49,9 +49,10 @@ struct Kernel {
   std::vector<float> initial;       // values of the parameters
   bool is_scaled = false;           // whether f(c*x, b/c) = c^degree*f(x, b) for its only parameter
   int degree = 0;
-  std::atomic<bool> measured[ROUTINES] = {};  // whether the next two are known
+  std::atomic<bool> measured[ROUTINES] = {};  // whether the next three are known
   void* single[ROUTINES] = {};                // null where only float64 is accurate
   double bound[ROUTINES] = {};                // |x| up to which `single` holds
+  double least[ROUTINES] = {};                // from which on, but for 0 itself
   std::atomic<void*> wide[ROUTINES] = {};     // null until it is built
   mutable std::atomic<const void*> tables[ROUTINES][2] = {};  // of float16 and bfloat16
   mutable std::atomic<const Piecewise*> checked[ROUTINES][2] = {};  // polynomials instead of those

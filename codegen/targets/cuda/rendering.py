@@ -175,6 +175,12 @@ def _chosen(
     if where.anywhere:
         bound = "INFINITE" if math.isinf(where.bound) else f"{where.bound!r}f"
         inside = "".join(f"__builtin_fabsf({names[n]}) <= {bound} && " for n in program.inputs)
+        if where.least:
+            small = f"{where.least!r}f"
+            inside += "".join(
+                f"({names[n]} == 0.0f || __builtin_fabsf({names[n]}) >= {small}) && "
+                for n in program.inputs
+            )
         lines += [f"    if ({inside}!{name}_f32({every})) return;"]
     lines += [f"    {name}_again({every});", "}"]
     lines += [f"INLINE void {name}_of({doubles}) {{ {name}_f64({every}); }}"]
