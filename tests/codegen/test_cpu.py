@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from actsearch.codegen import compile, compile_all, program, targets
 from actsearch.codegen.targets import BuildError
-from actsearch.codegen.targets.cpu import accuracy, kernels, rendering, toolchain
+from actsearch.codegen.targets.cpu import accuracy, build, kernels, rendering, toolchain
 from actsearch.codegen.targets.cpu import library as operator
 from actsearch.grammar import parse
 from actsearch.grammar.evaluate import evaluate
@@ -660,6 +660,30 @@ def test_what_rounding_took_passes_through_conditions(routine: str) -> None:
 
 def test_what_rounding_took_passes_through_absolute_values() -> None:
     assert range_of("exp(-beta*abs(x - sin(x))); beta = 1", "forward").anywhere
+
+
+def test_what_depends_on_shared_parameters_alone_is_computed_once() -> None:
+    """And asks for more digits there: exp(-beta) has none in float32 where beta is 120."""
+    text = "x*sigmoid(gamma) + exp(-beta)*1e10*atan(x)"
+    code = kernels.Piece(1, program(parse(text)), "accurate", ("forward", "f32")).text
+    before, _, inside = code.partition("for (")
+    assert "sigmoid_f32(gamma" in before
+    assert "exp_f32(" in before
+    assert "gamma" not in inside
+    activation = compile(text, backend="cpu")
+    x = torch.randn(1000)
+    for beta in (1.0, 60.0, 89.0, 95.0, 120.0):
+        with torch.no_grad():
+            activation.get_parameter("beta").fill_(beta)
+            activation.get_parameter("gamma").fill_(0.3)
+        found, exact = activation.float()(x), activation.double()(x.double())
+        torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-44)
+
+
+def test_a_shared_parameter_has_one_value() -> None:
+    function = build(program(parse("x*sigmoid(gamma) + x**2")))
+    with pytest.raises(ValueError, match=r"a shared parameter has one value.* shape \[4\]"):
+        function(torch.randn(3, 4), torch.ones(4))
 
 
 @pytest.mark.parametrize("text", ["x*t1_low + out0", "x*in0 + n", "v1*sin(t1*x)", "x*float_"])

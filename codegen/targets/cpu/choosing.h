@@ -16,9 +16,9 @@ constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 // When they are used.
 constexpr int WIDE = 5;             // how many times longer float64 code takes
 constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
-constexpr int POINTS_OF_CUT = 4000;  // that finding where two pieces meet takes
 constexpr double SCALING = 5;       // instructions for each result of a scaled function
 constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
+constexpr double TYPICAL = 1 << 20;  // elements of a call whose parameters are new
 constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
 constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
 constexpr double LITTLE = 4;        // instructions that no other shape is tried for
@@ -31,14 +31,6 @@ double cost_of(const Piecewise& pieces, double cost_of_code) {
   return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
 }
 
-// As many, in all, of fitting at other parameters.
-double cost_of_fitting(const Piecewise& pieces, double cost_of_code) {
-  int cuts = 0;
-  for (float at : pieces.breaks) cuts += std::isfinite(at);
-  const double points = CELLS * (POINTS + CHECKS_WITH_PARAMETERS) + POINTS_OF_CUT * cuts;
-  return points * (WIDE * cost_of_code + APIECE * pieces.results.size());
-}
-
 // Instructions an element of a routine's code; 0 where polynomials do not take its place.
 double cost_of_code(const Kernel& kernel, Routine routine) {
   Fits& fits = kernel.fits[routine];
@@ -47,17 +39,30 @@ double cost_of_code(const Kernel& kernel, Routine routine) {
   return fits.cost * (kernel.single[routine] ? 1 : WIDE);
 }
 
-// The cheapest polynomials of some shapes, by its number, where what they take the place of has a cost.
-std::pair<int, std::shared_ptr<Piecewise>> cheapest(
+struct Choice {
+  int shape;  // its number
+  std::shared_ptr<Piecewise> pieces;
+  double again;  // instructions, in all, that fitting takes
+};
+
+// The cheapest polynomials of some shapes, where what they take the place of has a cost.
+Choice cheapest(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters, double cost,
     int first, int last, double caution) {
   const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
   const Exact exact(kernel, routine, parameters);
-  std::pair<int, std::shared_ptr<Piecewise>> found(first, nullptr);
+  const double apiece = WIDE * kernel.fits[routine].cost + APIECE * exact.results();
+  Choice found{first, nullptr, 0};
+  double least = std::numeric_limits<double>::infinity();
   for (int shape = first; shape <= last; ++shape) {
+    const int64_t before = exact.points;
     const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
-    const double expected = cost_of(*pieces, cost);
-    if (!found.second || expected < cost_of(*found.second, cost)) found = {shape, pieces};
+    const double again = apiece * (exact.points - before), expected = cost_of(*pieces, cost);
+    const double in_all = expected + (parameters.empty() ? 0 : again / TYPICAL);
+    if (in_all < least) {
+      found = {shape, pieces, again};
+      least = in_all;
+    }
     if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
   }
   return found;
@@ -82,10 +87,10 @@ void choose_shape(const Kernel& kernel, Routine routine) {
   for (float& parameter : others) parameter *= OTHER;
   const double caution = others.empty() ? 1 : CAUTION, cost = cost_of_code(kernel, routine);
   const int last = kernel.is_scaled ? LAST_UNGRADED : LAST_SHAPE;
-  const auto [shape, pieces] = cheapest(kernel, routine, others, cost, 0, last, caution);
+  const auto [shape, pieces, again] = cheapest(kernel, routine, others, cost, 0, last, caution);
   fits.share = pieces->share;
   fits.expected = cost_of(*pieces, cost);
-  fits.again = cost_of_fitting(*pieces, fits.cost);
+  fits.again = again;
   fits.shape = shape;
   if (others.empty()) keep(fits, others, pieces, cost);
 }
@@ -97,7 +102,7 @@ std::shared_ptr<const Piecewise> fitted(
   const Fits& fits = kernel.fits[routine];
   const double cost = cost_of_code(kernel, routine);
   auto of_shape = [&](int shape) {
-    return cheapest(kernel, routine, parameters, cost, shape, shape, 1).second;
+    return cheapest(kernel, routine, parameters, cost, shape, shape, 1).pieces;
   };
   auto pieces = of_shape(fits.shape);
   if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)

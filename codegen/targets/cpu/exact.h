@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -17,6 +18,7 @@ class Exact {
  public:
   const bool is_scaled;
   std::vector<Powers> powers;  // of each result
+  mutable std::atomic<int64_t> points = 0;  // that it was evaluated at
 
   Exact(const Kernel& kernel, Routine routine, const std::vector<float>& parameters)
       : is_scaled(kernel.is_scaled),
@@ -60,6 +62,7 @@ class Exact {
     if (is_scaled) in[place + 1] = b;
     for (int64_t k = 0; k < results(); ++k) out[k] = found.data() + k * n;
     function(n, in, out);
+    points += n;
     return found;
   }
 

@@ -43,7 +43,8 @@ constexpr double TINY = 0x1p-100;  // |x| that counts as 0 for centres
 constexpr double BEHAVIOUR[] = {0x1p-40, 0x1p-16, 0x1p-15};  // of a piece: to find out about roots
 constexpr int FITTED = 64;         // points that a polynomial with a root at 0 is fitted to
 constexpr int HIGHEST_ORDER = 4;   // of such a root
-constexpr int CUT_BELOW = 8;       // cells from 0, that may be two pieces
+constexpr int CUT_BELOW = 8;       // cells from 0, that may be two pieces, if they have one width
+constexpr double CUT_ABOVE = 0.01;  // share of a logistic distribution in others that may be
 constexpr double NEAR_END = 1 / 16.0;  // of a cell, for the first of them at least
 
 // How they are checked.
@@ -163,8 +164,7 @@ class Fitting {
     std::vector<Cell> cells(CELLS);
     each_cell([&](int k) {
       cells[k].pieces = {fit(low_of(k), high_of(k), sampled[k])};
-      const bool may_be_cut = shape.is_graded() || distance(k) < CUT_BELOW;
-      if (!cells[k].pieces[0].is_accurate && may_be_cut) cells[k] = cut(k);
+      if (!cells[k].pieces[0].is_accurate && may_be_cut(k)) cells[k] = cut(k);
     });
     std::vector<int> order(CELLS);  // those with most numbers first
     std::iota(order.begin(), order.end(), 0);
@@ -217,8 +217,9 @@ class Fitting {
     const int half_octave = is_negative ? CELLS / 2 - 1 - cell : cell - CELLS / 2;
     return (2 * (127 + LOWEST_OCTAVE) + half_octave) % (CELLS / 2) + is_negative * (CELLS / 2);
   }
-  int distance(int cell) const {  // cells between it and 0
-    return std::max(cell - CELLS / 2, CELLS / 2 - 1 - cell);
+  bool may_be_cut(int cell) const {
+    if (shape.is_graded()) return below(high_of(cell)) - below(low_of(cell)) > CUT_ABOVE;
+    return std::max(cell - CELLS / 2, CELLS / 2 - 1 - cell) < CUT_BELOW;
   }
   int first_check() const { return 3 * CANDIDATES + shape.degree; }
 
@@ -288,7 +289,7 @@ class Fitting {
     const double size = std::abs(y[at]);
     for (size_t i = at - CLOSE; i <= at + CLOSE; ++i)
       if (!(size <= std::abs(y[i]))) return false;
-    return size <= FALLEN * std::min(std::abs(y[at - CLOSE]), std::abs(y[at + CLOSE]));
+    return size < FALLEN * std::min(std::abs(y[at - CLOSE]), std::abs(y[at + CLOSE]));
   }
 
   // Whether there is one within an octave.

@@ -36,6 +36,7 @@ from actsearch.codegen.targets.cpu.rendering import (
     elementary,
     functions,
 )
+from actsearch.grammar.expression import Parameter
 
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
 _TOGETHER = 40  # routines in one run of the compiler
@@ -43,6 +44,7 @@ _MOST_COMPILERS = 4
 _STEEPEST = 1000.0  # constant factors that make no feature too narrow for its polynomials' checks
 _SCALED = (0, 1)  # degrees of scaled functions whose polynomials need few factors beside them
 _NAME = "KERNEL"
+_SHARED = -(1 << 63)  # the dimension of a parameter that has none
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
 
@@ -123,7 +125,7 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
 
 
 def _declare(number: int, program: Program) -> None:
-    dimensions = [parameter.dimension for parameter in program.parameters]
+    dimensions = [_dimension(parameter) for parameter in program.parameters]
     degree = degree_of_scaling(program.expression)
     is_scaled = degree in _SCALED
     library().actsearch_declare(
@@ -137,13 +139,17 @@ def _declare(number: int, program: Program) -> None:
     )
 
 
+def _dimension(parameter: Parameter) -> int:
+    return parameter.dimension if parameter.scope == "per channel" else _SHARED
+
+
 @cache
 def _number(program: Program, precision: str) -> int:
     """What the operator calls an activation: the same in every process.
 
     Initial values belong to it, because accuracy is measured around them.
     """
-    declared = [(parameter.dimension, parameter.initial) for parameter in program.parameters]
+    declared = [(_dimension(parameter), parameter.initial) for parameter in program.parameters]
     code = "".join(_code(program, variant) for variant in FIRST)
     text = f"{ELEMENTARY}{code}{len(program.inputs)}{declared}{precision}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -19,6 +20,7 @@ constexpr int64_t BLOCK = 1024;           // most elements that a kernel is call
 constexpr int64_t LANES = 64;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
 constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
+constexpr int64_t SHARED = std::numeric_limits<int64_t>::min();
 constexpr int MOST = 128;                 // arguments or results of a routine
 constexpr int DEEP = 64;                  // dimensions of a tensor
 
@@ -45,7 +47,7 @@ struct Fits {
 struct Kernel {
   int64_t id = 0;
   int64_t inputs = 1;
-  std::vector<int64_t> dimensions;  // of the parameters
+  std::vector<int64_t> dimensions;  // of the parameters; SHARED for one that has a single value
   std::vector<float> initial;       // values of the parameters
   bool is_scaled = false;           // whether f(c*x, b/c) = c^degree*f(x, b) for its only parameter
   int degree = 0;

@@ -1,7 +1,9 @@
 """Programs as C: one function for each routine and precision, over arrays of elements.
 
 A routine reads `in[0]`, `in[1]`, … and writes `out[0]`, …, all of n elements, parameters included;
-n is a multiple of 16, which spares the compiler what is left over. In float32 it returns whether an
+n is a multiple of 16, which spares the compiler what is left over. A shared parameter has one
+value: it is read once, and what depends on nothing else is computed once; but not in scaled
+functions, whose polynomials are fitted to many values at a time. In float32 it returns whether an
 argument was too large for it. What rounding takes from the argument of an exponential or a
 trigonometric function is carried along, because they enlarge it: exp(a*b) is computed as
 exp(t + low), where t + low is the product without rounding.
@@ -11,12 +13,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
 
 from actsearch.codegen.programs import Earlier, Operand, Program, Routine, Step, to_single
+from actsearch.codegen.scaling import degree_of_scaling
 from actsearch.codegen.targets.base import ATOM, Code, Function, Renderer, variable_names
 from actsearch.grammar.expression import Expression
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
@@ -37,8 +40,10 @@ _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheap
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
 _PASSING = _ARITHMETIC | {"abs", "where"}  # what rounding took from an operand, they pass on
 _NUMBER = re.compile(r"\b\d[\w.]*(?:(?<=e)[-+]\d+f?)?")
-_OPERATION = re.compile(r"fma32|[-+*/?&|<>]")
-_DIVISION = 8  # operations that one takes as long as
+_OPERATION = re.compile(r"fma32|__builtin_sqrt|[-+*/?&|<>]")
+_SLOW = frozenset({"/", "__builtin_sqrt"})
+_DIVISION = 8  # operations that one of these takes as long as
+_DEFINITION = re.compile(r"const \w+ (\w+) = (.*);")
 _LONG = 200  # instructions for an element, from which on loops are not interleaved
 _OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low|_of|_if)?")  # what a function calls its own variables
 
@@ -332,6 +337,7 @@ def source(program: Program) -> str:
         f" *     y = {_commented(str(program.expression))}\n *\n"
         " * Each routine reads arrays in[0], in[1], … of n elements, a multiple of 16, and writes\n"
         f" * out[0], …: {variables}, after dy and weights.\n"
+        " * Of a shared parameter the first element counts for all.\n"
         " * In float32 a result other than 0 asks for the float64 routine. Compile with\n"
         " * -O2 -march=native -fno-math-errno -fno-trapping-math -fno-builtin -ffp-contract=off. */"
     )
@@ -381,38 +387,69 @@ def functions(program: Program, variants: Iterable[Variant], prefix: str) -> str
         for k, (node, name) in enumerate(variable_names(program, reserved_names()).items())
     }
     renderers = {renderer.precision: renderer for renderer in (Single(), Double())}
-    return "".join(
-        _function(getattr(program, routine), names, renderers[type_], f"{prefix}_{routine}_{type_}")
-        for routine, type_ in variants
-    )
+    shared = {names[p] for p in program.parameters if p.scope == "shared"}
+    if degree_of_scaling(program.expression) is not None:
+        shared = set()
+    found = []
+    for routine, type_ in variants:
+        name = f"{prefix}_{routine}_{type_}"
+        found.append(_function(getattr(program, routine), names, shared, renderers[type_], name))
+    return "".join(found)
 
 
 def _function(
-    routine: Routine, names: Mapping[Expression, str], renderer: CRenderer, name: str
+    routine: Routine,
+    names: Mapping[Expression, str],
+    shared: Set[str],
+    renderer: CRenderer,
+    name: str,
 ) -> str:
     real = renderer.real
-    lines = [f"\nint {name}(long n, const {real} *const *in, {real} *const *out) {{"]
-    statements = renderer.statements(routine, names)
-    used = set(re.findall(r"\w+", " ".join(statements)))
+    once, each = _apart(renderer.statements(routine, names), shared, set(names.values()))
+    used = _words(" ".join([*once, *each]))
     read = [(k, names[node]) for k, node in enumerate(routine.arguments) if names[node] in used]
-    lines += [f"    const {real} *restrict in{k} = in[{k}];" for k, _ in read]
-    lines += [f"    {real} *restrict out{k} = out[{k}];" for k in range(len(routine.results))]
-    is_narrow = "lost" in used and arithmetic(" ".join(statements)) <= _LONG
-    lines += [f"    {'NARROW any' if is_narrow else 'int lost'} = 0;"]
-    lines += ["    n &= -16L;", "#pragma GCC ivdep"]
-    lines += ["    for (long i = 0; i < n; ++i) {"]
-    lines += ["        int lost = 0;"] if is_narrow else []
-    lines += [f"        const {real} {variable} = in{k}[i];" for k, variable in read]
-    lines += [f"        {line}" for line in statements]
-    lines += ["        any |= lost != 0;"] if is_narrow else []
-    return "\n".join([*lines, "    }", f"    return {'any' if is_narrow else 'lost'};", "}", ""])
+    is_narrow = "lost" in used and arithmetic(" ".join(each)) <= _LONG
+    lines = [f"const {real} *restrict in{k} = in[{k}];" for k, _ in read]
+    lines += [f"{real} *restrict out{k} = out[{k}];" for k in range(len(routine.results))]
+    lines += [f"const {real} {variable} = in{k}[0];" for k, variable in read if variable in shared]
+    lines += ["int lost = 0;", *once]
+    lines += ["NARROW any = lost != 0;"] if is_narrow else []
+    lines += ["n &= -16L;"]
+    body = ["int lost = 0;"] if is_narrow else []
+    own = [(k, variable) for k, variable in read if variable not in shared]
+    body += [f"const {real} {variable} = in{k}[i];" for k, variable in own]
+    body += [*each, *(["any |= lost != 0;"] if is_narrow else [])]
+    head = f"\nint {name}(long n, const {real} *const *in, {real} *const *out) {{"
+    loop = ["#pragma GCC ivdep", "    for (long i = 0; i < n; ++i) {"]
+    end = ["    }", f"    return {'any' if is_narrow else 'lost'};", "}", ""]
+    before, inside = (f"    {line}" for line in lines), (f"        {line}" for line in body)
+    return "\n".join([head, *before, *loop, *inside, *end])
+
+
+def _apart(
+    statements: Iterable[str], shared: Set[str], variables: Set[str]
+) -> tuple[list[str], list[str]]:
+    """The statements that need nothing but shared variables, and the others."""
+    known: set[str] = set(shared)
+    once: list[str] = []
+    each: list[str] = []
+    for line in statements:
+        found = _DEFINITION.fullmatch(line)
+        words = _words(found[2]) if found else frozenset()
+        needed = {word for word in words if word in variables or _OURS.fullmatch(word)}
+        if found and needed <= known:
+            known.add(found[1])
+            once.append(line)
+        else:
+            each.append(line)
+    return once, each
 
 
 def arithmetic(text: str) -> int:
     """About how many instructions float32 code takes for an element, with those of its calls."""
     text = _NUMBER.sub("", text)
     inside = sum(_arithmetic_of(name) for name in re.findall(r"\w+", text) if name in _bodies())
-    return inside + sum(_DIVISION if op == "/" else 1 for op in _OPERATION.findall(text))
+    return inside + sum(_DIVISION if op in _SLOW else 1 for op in _OPERATION.findall(text))
 
 
 @cache

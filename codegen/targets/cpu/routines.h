@@ -40,6 +40,9 @@ struct Kernels {
 
 void check_parameter(const Tensor& parameter, int64_t dimension, IntArrayRef sizes) {
   if (parameter.numel() == 1) return;
+  TORCH_CHECK_VALUE(
+      dimension != SHARED, "a shared parameter has one value, not those of a tensor of shape ",
+      parameter.sizes());
   const int64_t dimensions = sizes.size();
   const bool inside = -dimensions <= dimension && dimension < dimensions;
   TORCH_CHECK_VALUE(
