@@ -1,7 +1,7 @@
 """Spaces settled by force: balls compare every name with its class, and class with class.
 
-`python -m tests.actsearch.closed_space` does that for 288,000 names, in a quarter of an hour on one
-core; the tests do it for fewer.
+`python -m tests.actsearch.closed_space` does that for 288,000 names, in about three minutes; the
+tests do it for fewer.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     what is only a result: where it overflows, infinity is its rounded value.
     """
     used = {operand for step in routine.steps for operand in step.operands}
-    sizes = _probes()[_LANES :: _DENSITY // 4]
+    sizes = _probes()[_LANES :: _DENSITY // 4]  # not 0, which may divide
     rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
     factor, sign = rays.T[:, :, None]
     given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}

@@ -209,7 +209,9 @@ struct Call final : Work {
       if (!function || count > n / 2 || function(n, in, out))
         compute_wide(n, in, out, memory);
       else if (count)
-        compute_wide(places, count, in, out, memory);
+        compute_apart(places, count, in, out, [&](int64_t few, auto given, auto found) {
+          compute_wide(few, given, found, memory);
+        });
     }
   }
 
@@ -235,36 +237,24 @@ struct Call final : Work {
   bool evaluate(
       int64_t n, const float* const* in, float* const* out, std::vector<double>& memory) const {
     Missing missing;
-    const int64_t reads = arguments.size(), writes = results.size();
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
-    const float *x = in[with_dy], *b = in[reads - 1];
+    const float *x = in[with_dy], *b = in[arguments.size() - 1];
     ::evaluate<float>(*pieces, {dy, x, b}, out, n, streams, &missing);
     if (missing.are_many(n)) return false;
     if (!missing.count) return true;
-    const int64_t padded = (missing.count + LANES - 1) / LANES * LANES;
-    std::fill(missing.dy + missing.count, missing.dy + padded, missing.dy[0]);
-    std::fill(missing.x + missing.count, missing.x + padded, missing.x[0]);
-    std::fill(missing.b + missing.count, missing.b + padded, missing.b[0]);
-    static thread_local std::vector<float> rows;
-    rows.resize(std::max<size_t>(rows.size(), writes * BLOCK));
-    const float* given[MOST];
-    float* found[MOST];
-    std::copy(in, in + reads, given);
-    given[0] = missing.dy;
-    given[with_dy] = missing.x;
-    if (kernel.is_scaled) given[reads - 1] = missing.b;
-    for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + k * BLOCK;
-    compute(padded, given, found, memory);
-    for (int64_t k = 0; k < writes; ++k)
-      for (int64_t i = 0; i < missing.count; ++i) out[k][missing.places[i]] = found[k][i];
+    compute_apart(missing.places, missing.count, in, out, [&](int64_t few, auto given, auto found) {
+      compute(few, given, found, memory);
+    });
     return true;
   }
 
-  // In float64: some elements of a block.
-  void compute_wide(
+  // Some elements of a block, copied from it and back. One use may lie inside of another: each has
+  // its own memory.
+  template <typename Compute>
+  void compute_apart(
       const int32_t* places, int64_t count, const T* const* in, T* const* out,
-      std::vector<double>& memory) const {
+      Compute compute) const {
     const int64_t reads = arguments.size(), writes = results.size();
     const int64_t padded = (count + LANES - 1) / LANES * LANES;
     static thread_local std::vector<T> rows;
@@ -273,16 +263,17 @@ struct Call final : Work {
     T* found[MOST];
     for (int64_t k = 0; k < reads; ++k) {
       T* row = rows.data() + k * BLOCK;
-      for (int64_t i = 0; i < padded; ++i) row[i] = in[k][places[std::min(i, count - 1)]];
+      for (int64_t i = 0; i < count; ++i) row[i] = in[k][places[i]];
+      std::fill(row + count, row + padded, row[0]);
       given[k] = row;
     }
     for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + (reads + k) * BLOCK;
-    compute_wide(padded, given, found, memory);
+    compute(padded, given, found);
     for (int64_t k = 0; k < writes; ++k)
       for (int64_t i = 0; i < count; ++i) out[k][places[i]] = found[k][i];
   }
 
-  // In float64: all of them.
+  // In float64.
   void compute_wide(
       int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
     const int64_t reads = arguments.size(), writes = results.size();

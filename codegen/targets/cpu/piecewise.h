@@ -90,8 +90,7 @@ struct Elements {
 // The elements of a block that no polynomial is accurate for.
 struct Missing {
   int64_t count = 0;
-  alignas(64) float dy[BLOCK + 16], x[BLOCK + 16], b[BLOCK + 16];  // room for a whole vector
-  int32_t places[BLOCK + 16];                                      // in the block
+  int32_t places[BLOCK + 16];  // in the block; room for a whole vector
 
   bool are_many(int64_t n) const { return count > n / 2; }
 };
@@ -155,12 +154,6 @@ inline void store(at::BFloat16* to, const __m512* value, bool streams) {
     const __m512i lower = _mm512_srli_epi32(rounded(value[v]), 16);
     store((void*)(to + 16 * v), _mm512_or_si512(upper, lower), streams);
   }
-}
-
-// Some of a vector's elements, and anything beyond. Some processors take a hundred times as long for
-// an instruction that stores no more than these.
-inline void append(float* to, __mmask16 which, __m512 value) {
-  _mm512_storeu_ps(to, _mm512_maskz_compress_ps(which, value));
 }
 
 // y times the powers that stand beside a polynomial: those of b and the first of x before dy, so that
@@ -260,10 +253,8 @@ inline __attribute__((always_inline)) void evaluate_some(
     if (__builtin_expect(without[v], 0) && missing) {
       const __m512i places = _mm512_add_epi32(_mm512_set1_epi32(int(i)), lanes<S>(v));
       int64_t& count = missing->count;
+      // Some processors take a hundred times as long to store no more than these.
       _mm512_storeu_si512(missing->places + count, _mm512_maskz_compress_epi32(without[v], places));
-      append(missing->x + count, without[v], vector(x, v));
-      if (WITH_DY) append(missing->dy + count, without[v], vector(dy, v));
-      if (SCALED) append(missing->b + count, without[v], vector(b, v));
       count += __builtin_popcount(without[v]);
     }
   for (int k = 0; k < RESULTS; ++k) {
