@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, TypeVar, Union
 from weakref import ref
 
@@ -372,10 +373,19 @@ def call(name: str, *operands: Operand) -> Expression:
     operator = OPERATORS[name]
     if len(operands) != operator.arity:
         raise WrongArity(f"{name} takes {plural(operator.arity)}, not {len(operands)}")
-    arguments = tuple(o if isinstance(o, Expression) else Number(o) for o in operands)
+    arguments = tuple(
+        o if isinstance(o, Expression) else _whole(o) if type(o) is int else Number(o)
+        for o in operands
+    )
     if name == "neg" and isinstance(arguments[0], Number):
         return Number(-arguments[0].value)  # -(2) is the number -2
     return Apply(name, *arguments)
+
+
+@lru_cache(maxsize=256)
+def _whole(value: int) -> Number:
+    """A whole number; the small ones are asked for all the time."""
+    return Number(value)
 
 
 def plural(count: int) -> str:

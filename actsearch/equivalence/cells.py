@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -246,6 +246,7 @@ def node_bounds(node: Expression, memo: Mapping[Expression, Bounds]) -> Bounds:
     return _plain(UNKNOWN)
 
 
+@cache
 def _inverse_x() -> Interval:
     low, high = power(enclosed(SIZE_OF_X), -1)
     return low[None], high[None]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from flint import arb
@@ -34,9 +34,12 @@ from actsearch.equivalence.points import (
     Values,
     Window,
     base_points,
+    bundled,
     lines,
-    points_between_switches,
+    points_between,
+    switching_points_of,
 )
+from actsearch.equivalence.roots import Bundle
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 DIGITS = 30
@@ -346,6 +349,16 @@ def _lines_within(
     )
 
 
+@lru_cache(maxsize=64)
+def _bundle(
+    names: tuple[str, ...], seed: int, signs: frozenset[tuple[str, int]]
+) -> tuple[tuple[Line, ...], tuple[Window, ...], Bundle]:
+    """The lines that reach points with these signs, where they do, and both together."""
+    found = _lines_within(names, seed, signs)
+    windows = tuple(_window(line, dict(signs)) for line in found)
+    return found, windows, bundled(found, windows)
+
+
 def _window(line: Line, signs: Mapping[str, int]) -> Window:
     """Between which t a line has points with these signs."""
     low, high = WHOLE_LINE
@@ -401,8 +414,10 @@ class Pair:
     ) -> Iterator[Place]:
         """Points in each piece of the two along some lines."""
         signs = frozenset(within.items())
-        for line in _lines_within(self.names, seed, signs):
-            for t in points_between_switches(self._both, line, _window(line, within)):
+        lines, windows, bundle = _bundle(self.names, seed, signs)
+        found = switching_points_of(self._both, bundle)
+        for line, window, breaks in zip(lines, windows, found, strict=True):
+            for t in points_between(breaks, window):
                 if _lies_within(line.at(t), signs):
                     yield line, t
 
@@ -549,7 +564,13 @@ def agree(left: arb | Huge, right: arb | Huge, digits: int) -> bool:
     if isinstance(left, Huge) or isinstance(right, Huge):
         return False
     size = max(arb(1), left.abs_lower())
-    return bool(abs(left - right) <= size * arb(10) ** -digits)
+    return bool(abs(left - right) <= size * _share(digits))
+
+
+@cache
+def _share(digits: int) -> arb:
+    with precision(64):
+        return arb(10) ** -digits
 
 
 def _witness(

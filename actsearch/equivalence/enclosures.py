@@ -67,6 +67,7 @@ _PRODUCTS = 1_000  # whose bounds are kept, 22 kB each at most
 pseudo_atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
 """Bounds of what stands for a quotient such as (f(t) − f(0))/t: `orderings` enters them."""
 _atoms: Memo[Expression, Interval] = Memo(_MEMO_SIZE)
+_powers: Memo[tuple[Expression, int], Interval] = Memo(_PRODUCTS)
 _products: Memo[Monomial, Interval] = Memo(_PRODUCTS)
 
 
@@ -224,11 +225,11 @@ def _multiplied(product: Monomial) -> Interval:
     pair = _decaying_pair(product)
     result: Interval | None = None
     if pair:
-        bounds = [power(_atom(atom), k) for atom, k in pair]
+        bounds = [_powered(atom, k) for atom, k in pair]
         result = meet(times(*bounds), _decaying(pair))
     for atom, k in product:
         if (atom, k) not in pair:
-            own = power(_atom(atom), k)
+            own = _powered(atom, k)
             result = own if result is None else times(result, own)
     return result or (np.ones((1, 1)), np.ones((1, 1)))
 
@@ -279,6 +280,16 @@ def _is(atom: Expression, name: str) -> bool:
 
 
 # atoms
+
+
+def _powered(atom: Expression, k: int) -> Interval:
+    if k == 1:
+        return _atom(atom)
+    known = _powers.get((atom, k))
+    if known is None:
+        _powers.make_room()
+        known = _powers[atom, k] = power(_atom(atom), k)
+    return known
 
 
 def _atom(atom: Expression) -> Interval:

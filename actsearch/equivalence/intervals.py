@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Interval = tuple[Floats, Floats]
 ALL: Interval = (np.full((1, 1), -np.inf), np.full((1, 1), np.inf))
 _SLACK = 1e-13  # relative; library functions err by a few units in the last of 53 bits
 _TINY = 1e-300
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 def added(a: Floats, b: Floats, direction: float) -> Floats:
@@ -32,6 +34,7 @@ def added(a: Floats, b: Floats, direction: float) -> Floats:
     return np.where(error == 0, result, np.nextafter(result, direction))
 
 
+@lru_cache(maxsize=4096)
 def exactly(value: Fraction) -> Interval:
     """The bounds of a fraction."""
     near = float(value)
@@ -149,10 +152,9 @@ def power(a: Interval, k: int) -> Interval:
 
 def finite_ends(low: Floats, high: Floats) -> Interval:
     """Bounds that are not numbers say nothing; a lower one that overflowed is the largest float."""
-    largest = np.finfo(np.float64).max
     return (
-        np.minimum(np.where(np.isnan(low), -np.inf, low), largest),
-        np.maximum(np.where(np.isnan(high), np.inf, high), -largest),
+        np.minimum(np.fmax(low, -np.inf), _LARGEST),
+        np.maximum(np.fmin(high, np.inf), -_LARGEST),
     )
 
 
@@ -175,9 +177,8 @@ def _rising(function: Callable[[Any], Any]) -> Callable[[Floats, Floats], Interv
 
 def _exp(low: Floats, high: Floats) -> Interval:
     lower, upper = widened(np.exp(low), np.exp(high))
-    largest = np.finfo(float).max
     # What overflows is finite; what underflows is positive.
-    lower = np.where(np.isinf(lower) & np.isfinite(low), largest, np.maximum(lower, 0.0))
+    lower = np.where(np.isinf(lower) & np.isfinite(low), _LARGEST, np.maximum(lower, 0.0))
     lower = np.where(low >= 0, np.maximum(lower, 1.0), lower)
     upper = np.where(high <= 0, np.minimum(upper, 1.0), upper)
     return lower, np.maximum(upper, _TINY)
@@ -199,9 +200,8 @@ def _cosh(low: Floats, high: Floats) -> Interval:
 
 def _sinh_like(function: Any, low: Floats, high: Floats) -> Interval:
     lower, upper = widened(function(low), function(high))
-    largest = np.finfo(float).max
-    lower = np.where(np.isposinf(lower) & np.isfinite(low), largest, lower)
-    upper = np.where(np.isneginf(upper) & np.isfinite(high), -largest, upper)
+    lower = np.where(np.isposinf(lower) & np.isfinite(low), _LARGEST, lower)
+    upper = np.where(np.isneginf(upper) & np.isfinite(high), -_LARGEST, upper)
     return lower, upper
 
 

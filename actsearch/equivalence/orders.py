@@ -6,7 +6,8 @@ in one order, are looked at more closely: by sizes (`sizes`), then in boxes (`su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,25 +56,45 @@ class Orders:
                     found |= bit
         return found
 
-    def closer(self, first: Side, place: Place, chosen: Sequence[int]) -> NDArray[np.int8]:
-        """The orders of a class and some of a table that cells leave open, looked at closely.
+    def closer(
+        self, small: Place, large: Place, asked: Mapping[int, Sequence[int]]
+    ) -> dict[int, NDArray[np.int8]]:
+        """The orders of classes of two tables that cells leave open, looked at closely.
+
+        Args:
+            small: a table.
+            large: another one.
+            asked: for each number in the first the numbers in the second that it is compared with.
 
         Returns:
-            Bits, of shape (chosen,).
+            Bits, for each number in the first an array of shape (numbers in the second,).
         """
-        found = np.zeros(len(chosen), dtype=np.int8)
-        refuted = self._samples.refuted(first, place, chosen)
-        varying = np.array([self._builder.varies(place, number) for number in chosen], dtype=bool)
-        for side in (varying, ~varying):
-            rows = np.flatnonzero(side & (refuted != _BOTH))
-            for start in range(0, len(rows), _CHUNK):
-                own = rows[start : start + _CHUNK]
-                above = refuted[own] & LARGER == 0
-                numbers = [chosen[row] for row in own]
-                shown = self._sizes.ordered(first, place, numbers, above)
-                for row, way, cells in zip(own.tolist(), above.tolist(), shown, strict=True):
-                    pair = first, Side(place, chosen[row])
-                    ordered = pair if way else pair[::-1]
-                    if cells.all() or self._boxes.at_least(*ordered, ~cells):
-                        found[row] = LARGER if way else SMALLER
+        found = {own: np.zeros(len(others), dtype=np.int8) for own, others in asked.items()}
+        refuted = {
+            own: self._samples.refuted(Side(small, own), large, others)
+            for own, others in asked.items()
+        }
+        open_: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for own, others in asked.items():
+            for place in np.flatnonzero(refuted[own] != _BOTH).tolist():
+                open_[others[place]].append((own, place))
+        for varying in (True, False):
+            numbers = [n for n in open_ if self._builder.varies(large, n) == varying]
+            for start in range(0, len(numbers), _CHUNK):
+                chunk = numbers[start : start + _CHUNK]
+                bounds = self._sizes.bounds(large, chunk)
+                rows: dict[int, list[tuple[int, int]]] = defaultdict(list)
+                for row, number in enumerate(chunk):
+                    for own, place in open_[number]:
+                        rows[own].append((row, place))
+                for own, pairs in rows.items():
+                    first, places = Side(small, own), [place for _, place in pairs]
+                    above = refuted[own][places] & LARGER == 0
+                    chosen = bounds.rows(np.array([row for row, _ in pairs]))
+                    shown = self._sizes.ordered(first, chosen, above)
+                    for place, way, cells in zip(places, above.tolist(), shown, strict=True):
+                        pair = first, Side(large, asked[own][place])
+                        ordered = pair if way else pair[::-1]
+                        if cells.all() or self._boxes.at_least(*ordered, ~cells):
+                            found[own][place] = LARGER if way else SMALLER
         return found

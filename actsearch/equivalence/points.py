@@ -17,15 +17,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from actsearch.grammar.evaluate import evaluate_numpy
+from actsearch.equivalence.roots import MAX_ROOTS, Bundle, roots
 from actsearch.grammar.expression import Apply, Expression, Input, Parameter
 from actsearch.grammar.language import instantiate, parse_template
 from actsearch.grammar.operators import COMPARISONS
 
 Values = dict[str, Fraction]
-Floats = NDArray[np.float64]
 Window = tuple[float, float]
 """The least and the greatest t of a part of a line."""
 WHOLE_LINE: Window = (-math.inf, math.inf)
@@ -40,14 +38,6 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "tan": ("cos(a)",),
 }
 """Operator -> expressions over its arguments at whose roots it is not analytic."""
-
-_LINEAR = np.linspace(-12.0, 12.0, 769)
-_TAILS = np.geomspace(12.5, 1e7, 64)
-_GRID: Floats = np.concatenate([-_TAILS[::-1], _LINEAR, _TAILS])
-_MAX_ROOTS = 24
-_MAX_DIPS = 6
-_REFINE = np.linspace(0.0, 1.0, 65)
-_REFINEMENTS = 4
 
 _SMALL, _MIDDLE, _LARGE = (0.1, 0.3), (0.5, 4.0), (6.0, 20.0)
 _PARALLELS = (
@@ -81,13 +71,6 @@ class Line:
         """The exact values at t."""
         return {
             name: start + t * slope if slope else start
-            for name, start, slope in zip(self.names, self.start, self.direction, strict=True)
-        }
-
-    def floats(self, t: Floats) -> dict[str, Floats]:
-        """The values at many t."""
-        return {
-            name: float(start) + t * float(slope)
             for name, start, slope in zip(self.names, self.start, self.direction, strict=True)
         }
 
@@ -132,11 +115,18 @@ def base_points(line: Line, seed: int = 0) -> Iterator[Fraction]:
     yield Fraction(0)
 
 
-def points_between_switches(
-    expressions: Sequence[Expression], line: Line, window: Window = WHOLE_LINE
-) -> Iterator[Fraction]:
-    """The t of a window at which these expressions have to be compared, for they have pieces."""
-    breaks = switching_points(expressions, line, window)
+@lru_cache(maxsize=1024)
+def bundled(lines: tuple[Line, ...], windows: tuple[Window, ...]) -> Bundle:
+    """Lines of the same names, each with its window, in which to look for switching points."""
+    starts, slopes = (
+        np.array([[float(value) for value in getattr(line, part)] for line in lines])
+        for part in ("start", "direction")
+    )
+    return Bundle(lines[0].names, starts, slopes, np.array(windows))
+
+
+def points_between(breaks: Sequence[float], window: Window = WHOLE_LINE) -> Iterator[Fraction]:
+    """The t of a window at which functions have to be compared whose pieces end at some others."""
     if not breaks:
         return
     low, high = window
@@ -183,19 +173,29 @@ def switching_points(
     expressions: Iterable[Expression], line: Line, window: Window = WHOLE_LINE
 ) -> list[float]:
     """The t of a window, in order, at which a piece of one of the expressions ends on the line."""
-    roots: set[float] = set()
-    for expression in expressions:
-        for switch in switches(expression):
-            roots.update(_roots(switch, line, window))
+    return switching_points_of(expressions, bundled((line,), (window,)))[0]
+
+
+def switching_points_of(expressions: Iterable[Expression], bundle: Bundle) -> list[list[float]]:
+    """`switching_points` of each line of a bundle."""
+    found: list[set[float]] = [set() for _ in bundle.windows]
+    for switch in dict.fromkeys(s for expression in expressions for s in switches(expression)):
+        for own, more in zip(found, roots(switch, bundle), strict=True):
+            own.update(more)
+    return [_merged(own) for own in found]
+
+
+def _merged(roots: Iterable[float]) -> list[float]:
+    """In order, those next to each other as one; if there are many, those nearest to 0 and some."""
     merged: list[float] = []
     for root in sorted(roots):
         if not merged or root - merged[-1] > 1e-7 * max(1e-3, abs(root)):
             merged.append(root)
-    if len(merged) <= _MAX_ROOTS:
+    if len(merged) <= MAX_ROOTS:
         return merged
-    nearest = sorted(merged, key=abs)[: 2 * _MAX_ROOTS // 3]
+    nearest = sorted(merged, key=abs)[: 2 * MAX_ROOTS // 3]
     others = sorted(set(merged) - set(nearest))
-    spread = others[:: max(1, len(others) * 3 // _MAX_ROOTS)]
+    spread = others[:: max(1, len(others) * 3 // MAX_ROOTS)]
     return sorted([*nearest, *spread])
 
 
@@ -212,88 +212,3 @@ def switches(expression: Expression) -> tuple[Expression, ...]:
         for switch in found
         if any(isinstance(leaf, Input | Parameter) for leaf in switch.postorder())
     )
-
-
-@lru_cache(maxsize=50_000)
-def _roots(switch: Expression, line: Line, window: Window) -> tuple[float, ...]:
-    """Roots in a window of a line, by sign changes on a dense grid, and by dips that reach zero."""
-    if not any(
-        line.direction[place] and name in _names(switch) for place, name in enumerate(line.names)
-    ):
-        return ()
-    grid = _GRID[(window[0] <= _GRID) & (window[1] >= _GRID)]
-    values = _evaluate(switch, line, grid)
-    brackets = [_sign_changes(grid, values), *_inside_dips(switch, line, *_dips(grid, values))]
-    left, right = map(np.concatenate, zip(*brackets, strict=True))
-    return tuple(_refined(switch, line, left, right))
-
-
-def _names(expression: Expression) -> frozenset[str]:
-    return frozenset(
-        node.name for node in expression.postorder() if isinstance(node, Input | Parameter)
-    )
-
-
-def _evaluate(switch: Expression, line: Line, t: Floats) -> Floats:
-    values = line.floats(t)
-    return np.asarray(evaluate_numpy(switch, values), dtype=np.float64)
-
-
-def _sign_changes(t: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Brackets [left, right] of the sign changes, zeros, and ends of definedness along a row."""
-    signs = np.where(np.isnan(values), 2.0, np.sign(values))
-    where = np.flatnonzero(signs[1:] != signs[:-1])
-    return t[where], t[where + 1]
-
-
-def _refined(switch: Expression, line: Line, left: Floats, right: Floats) -> list[float]:
-    """The brackets cut down to 6e-8 of their width; those nearest to 0 if there are many."""
-    if len(left) > 4 * _MAX_ROOTS:
-        near = np.argsort(np.abs(left))[: 4 * _MAX_ROOTS]
-        left, right = left[near], right[near]
-    if not len(left):
-        return []
-    rows = np.arange(len(left))
-    for _ in range(_REFINEMENTS):
-        t = left[:, None] + (right - left)[:, None] * _REFINE
-        values = _evaluate(switch, line, t)
-        signs = np.where(np.isnan(values), 2.0, np.sign(values))
-        first = np.argmax(signs[:, 1:] != signs[:, :-1], axis=1)
-        left, right = t[rows, first], t[rows, first + 1]
-    # An exact zero of the grid ends one bracket and begins the next: keep the zero itself.
-    at_left, at_right = _evaluate(switch, line, np.stack([left, right])) == 0
-    roots = np.where(at_left, left, np.where(at_right, right, (left + right) / 2))
-    return [float(root) for root in roots]
-
-
-def _dips(t: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Brackets around places where |value| has a local minimum on the grid, without a change of
-    sign.
-    """
-    size = np.abs(values)
-    lowest = (size[1:-1] < size[:-2]) & (size[1:-1] < size[2:]) & (size[1:-1] > 0)
-    same = (np.sign(values[1:-1]) == np.sign(values[:-2])) & (
-        np.sign(values[1:-1]) == np.sign(values[2:])
-    )
-    where = np.flatnonzero(lowest & same) + 1
-    where = where[np.argsort(size[where])][:_MAX_DIPS]
-    return t[where - 1], t[where + 1]
-
-
-def _inside_dips(
-    switch: Expression, line: Line, left: Floats, right: Floats
-) -> Iterator[tuple[Floats, Floats]]:
-    """Brackets inside of dips: of both sides of a narrow crossing, or of the point touched."""
-    for _ in range(_REFINEMENTS):
-        if not len(left):
-            break
-        t = left[:, None] + (right - left)[:, None] * _REFINE
-        values = _evaluate(switch, line, t)
-        signs = np.where(np.isnan(values), 2.0, np.sign(values))
-        changes = signs[:, 1:] != signs[:, :-1]
-        rows, places = np.nonzero(changes)
-        yield t[rows, places], t[rows, places + 1]
-        rows = np.flatnonzero(~changes.any(axis=1))
-        lowest = np.argmin(np.abs(values[rows]), axis=1)
-        left = t[rows, np.maximum(lowest - 1, 0)]
-        right = t[rows, np.minimum(lowest + 1, t.shape[1] - 1)]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, reduce
+from typing import Any
 
 from actsearch.equivalence.memo import Memo
 from actsearch.grammar.errors import BadNumber
@@ -103,16 +104,18 @@ class Form:
 
     def ordered(self) -> list[tuple[Monomial, Fraction]]:
         """The terms in canonical order: the leading one first."""
-        return sorted(self.terms.items(), key=lambda t: (not t[0], monomial_order(t[0])))
+        return sorted(self.terms.items(), key=_place)
 
     def leading(self) -> Fraction:
         """The coefficient of the first term in canonical order; 1 for the zero form."""
-        return self.ordered()[0][1] if self.terms else Fraction(1)
+        return min(self.terms.items(), key=_place)[1] if self.terms else Fraction(1)
 
     def scaled(self, factor: Fraction) -> Form:
         """factor · self."""
         if factor == 1:
             return self
+        if factor == -1:
+            return Form({m: -c for m, c in self.terms.items()}, self.domain)
         if factor == 0:
             return Form({}, self.domain)
         return Form({m: c * factor for m, c in self.terms.items()}, self.domain)
@@ -124,6 +127,11 @@ class Form:
     def same_as(self, other: Form) -> bool:
         """Equal terms and equal domains."""
         return self.terms == other.terms and self.domain == other.domain
+
+
+def _place(term: tuple[Monomial, Fraction]) -> tuple[Any, ...]:
+    """Where a term stands in canonical order: a number on its own comes last."""
+    return not term[0], monomial_order(term[0])
 
 
 ZERO = Form({})
@@ -146,9 +154,7 @@ def total(weighted: Iterable[tuple[Form, Fraction]]) -> Form:
     domain: set[Expression] = set()
     for form, weight in weighted:
         domain |= form.domain
-        plain = weight == 1
-        for product, coefficient in form.terms.items() if weight else ():
-            share = coefficient if plain else weight * coefficient
+        for product, share in form.scaled(weight).terms.items():
             known = terms.get(product)
             terms[product] = share if known is None else known + share
     return Form({m: c for m, c in terms.items() if c}, frozenset(domain))

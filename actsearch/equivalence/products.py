@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from actsearch.equivalence.polynomial import (
@@ -26,6 +27,7 @@ MAX_TERMS = 24
 """Products of sums with more terms are kept as products."""
 _MAX_EXPANDED_POWER = 6
 _MAX_BITS = 4096
+_MEMO_SIZE = 50_000
 _ROOTS = {"abs": 2, "sqrt": 2, "cbrt": 3}
 """Functions of which a whole power is a power of the argument."""
 
@@ -55,7 +57,7 @@ def multiply(a: Form, b: Form) -> Form:
     if len(a.terms) * len(b.terms) > MAX_TERMS:
         a, b = _wrapped(a), _wrapped(b)
     parts = [
-        (_times(left, right), d if c == 1 else c * d)
+        (_times(left, right), d if c == 1 else c if d == 1 else c * d)
         for left, c in a.terms.items()
         for right, d in b.terms.items()
     ]
@@ -96,6 +98,7 @@ def _divided(form: Form, other: Form) -> Form | None:
     return Form(terms)
 
 
+@lru_cache(maxsize=_MEMO_SIZE)
 def _times(a: Monomial, b: Monomial) -> Form:
     if not a or not b:
         return Form({a or b: Fraction(1)})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from actsearch.equivalence.patterns import Patterns
 from actsearch.equivalence.polynomial import Form, TooLarge, atom_form
 from actsearch.equivalence.products import NOWHERE, nowhere
 from actsearch.equivalence.quadrants import key_of
-from actsearch.equivalence.term_tables import Place, Side
+from actsearch.equivalence.term_tables import Place
 from actsearch.equivalence.terms import PARAMETER
 from actsearch.grammar.expression import Apply, Expression, Input
 
@@ -181,21 +182,29 @@ class QuadrantRows:
             fresh = [n for n in distinct if (place, n) not in self._orders]
             orders = self._cells.orders(place, found.big.place, fresh)
             self._orders.update(((place, n), orders[:, at]) for at, n in enumerate(fresh))
-            for other, numbers in pairs.items():
-                self._compare_closely(place, other, numbers.tolist())
+            self._compare_closely(place, pairs)
 
-    def _compare_closely(self, place: Place, other: int, chosen: Sequence[int]) -> None:
-        """Look closer at a class and those of the large table that cells leave open."""
+    def _compare_closely(self, place: Place, pairs: Mapping[int, Ints]) -> None:
+        """Look closer at classes of a table and those of the large one that cells leave open.
+
+        Args:
+            place: of the table.
+            pairs: for each number in it those in the large one that it is compared with.
+        """
         known = self._orders
-        fresh = [
-            number
-            for number in chosen
-            if not known[place, number][other] and (place, other, number) not in self._looked_at
-        ]
-        self._looked_at.update((place, other, number) for number in fresh)
-        orders = self._closer.closer(Side(place, other), self._found.big.place, fresh)
-        for number, order in zip(fresh, orders.tolist(), strict=True):
-            known[place, number][other] = order
+        fresh = {
+            other: [
+                number
+                for number in chosen.tolist()
+                if not known[place, number][other] and (place, other, number) not in self._looked_at
+            ]
+            for other, chosen in pairs.items()
+        }
+        orders = self._closer.closer(place, self._found.big.place, fresh)
+        for other, numbers in fresh.items():
+            self._looked_at.update((place, other, number) for number in numbers)
+            for number, order in zip(numbers, orders[other].tolist(), strict=True):
+                known[place, number][other] = order
 
     def _operand(self, place: Place, number: int) -> tuple[int, bool]:
         """Twice the number of a class's function on the quadrant, up to its sign, plus 1 if that is
@@ -254,17 +263,21 @@ class QuadrantRows:
             return None
 
     def _applied(self, template: Expression, inner: Sequence[Form]) -> Form:
-        known: dict[Expression, Form] = {placeholder(n): form for n, form in enumerate(inner)}
-        known |= self._leaves
-
-        def visit(node: Expression, parts: tuple[Form, ...]) -> Form:
+        known = self._leaves | {placeholder(n): form for n, form in enumerate(inner)}
+        for node in _nodes(template):
             if node in known:
-                return known[node]
+                continue
             if isinstance(node, Apply):
-                return apply_form(node.operator.name, *parts)
-            return form_of(node)
-
-        found = template.fold(visit)
+                known[node] = apply_form(node.operator.name, *(known[a] for a in node.arguments))
+            else:
+                known[node] = form_of(node)
+        found = known[template]
         if len(found.terms) > _LARGEST_FORM:
             raise TooLarge
         return found
+
+
+@cache
+def _nodes(template: Expression) -> tuple[Expression, ...]:
+    """What a production is made of, operands first."""
+    return tuple(template.postorder())

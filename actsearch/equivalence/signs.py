@@ -50,19 +50,19 @@ def nonnegative(form: Form) -> bool:
 
 def bounds(form: Form) -> tuple[float, float]:
     """Proved lower and upper bound of its values; infinite where none is known."""
-    low = high = Fraction(0)
-    infinite = [False, False]
+    return _least(form), -_least(form.scaled(Fraction(-1)))
+
+
+def _least(form: Form) -> float:
+    """A lower bound; most forms have none, which their first terms show."""
+    ends: list[tuple[Fraction, float, int]] = []
     for product, coefficient in form.terms.items():
-        interval = _interval(product)
-        ends = interval if coefficient > 0 else interval[::-1]
-        for side, end in enumerate(ends):
-            if math.isinf(end):
-                infinite[side] = True
-            elif side == 0:
-                low += coefficient * _exact(end, -1 if coefficient > 0 else 1)
-            else:
-                high += coefficient * _exact(end, 1 if coefficient > 0 else -1)
-    return -math.inf if infinite[0] else float(low), math.inf if infinite[1] else float(high)
+        direction = -1 if coefficient > 0 else 1
+        end = _interval(product)[direction > 0]
+        if math.isinf(end):
+            return -math.inf
+        ends.append((coefficient, end, direction))
+    return float(sum(c * _exact(end, direction) for c, end, direction in ends))
 
 
 def _exact(end: float, direction: int) -> Fraction:
@@ -73,10 +73,11 @@ def _exact(end: float, direction: int) -> Fraction:
 def _lower_bound(form: Form, strict: bool) -> bool:
     if not form.terms:
         return not strict
-    signs = [_monomial_sign(product) if c > 0 else 0 for product, c in form.terms.items()]
-    if all(sign > 0 for sign in signs):
-        return not strict or any(sign == 2 for sign in signs)
-    low, _ = bounds(form)
+    signs = (_monomial_sign(product) if c > 0 else 0 for product, c in form.terms.items())
+    known = list(itertools.takewhile(bool, signs))
+    if len(known) == len(form.terms):
+        return not strict or 2 in known
+    low = _least(form)
     if low > 0 or (not strict and (low >= 0 or _absorbed(form))):
         return True
     if not orderings.on_quadrant(form):

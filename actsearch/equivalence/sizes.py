@@ -29,7 +29,7 @@ from actsearch.equivalence.cells import (
 )
 from actsearch.equivalence.enclosures import SIZE_OF_X, enclosed, whole_exponent
 from actsearch.equivalence.intervals import FUNCTIONS, Floats, Interval, added, finite_ends, meet
-from actsearch.equivalence.term_tables import Place, Side
+from actsearch.equivalence.term_tables import Side
 from actsearch.grammar.expression import Apply, Expression
 
 if TYPE_CHECKING:
@@ -82,15 +82,13 @@ class SizedCells(Cells):
         self._leaves = {leaf: _tight(bounds) for leaf, bounds in self._leaves.items()}
 
     @np.errstate(all="ignore")
-    def ordered(
-        self, first: Side, big: Place, chosen: Sequence[int], above: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Where a class is proved to be ≥ (if `above`), or ≤, some classes of a table.
+    def ordered(self, first: Side, others: Bounds, above: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where a class is proved to be ≥ (if `above`), or ≤, others that have these bounds.
 
         Returns:
-            On each cell, of shape (chosen, |x|, |β|).
+            On each cell, of shape (others, |x|, |β|).
         """
-        own, others = self.bounds(first.place, [first.number]), self.bounds(big, chosen)
+        own = self.bounds(first.place, [first.number])
         assert isinstance(own, Sizes)
         assert isinstance(others, Sizes)
         own = _mirrored(own) if first.mirrored else own
@@ -100,7 +98,7 @@ class SizedCells(Cells):
             if len(side)
         ]
         width = max(part.shape[2] for _, part in parts)
-        found = np.empty((len(chosen), _CELLS, width), dtype=bool)
+        found = np.empty((len(above), _CELLS, width), dtype=bool)
         for side, part in parts:
             found[side] = part
         return found

@@ -13,7 +13,7 @@ from flint import arb
 
 from actsearch.equivalence.balls import Program, apply_ball, ball_value, exact, is_value, precision
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
-from actsearch.equivalence.points import lines, points_between_switches, switching_points
+from actsearch.equivalence.points import lines, points_between, switching_points
 from actsearch.grammar import OPERATORS, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS
@@ -183,7 +183,7 @@ def test_switching_points_in_a_window_are_those_of_the_line_that_lie_in_it() -> 
         expected = [root for root in everywhere if low <= root <= high]
         assert len(expected) >= 2
         assert window == pytest.approx(expected, abs=1e-7)
-        inside = list(points_between_switches([expression], line, (low, high)))
+        inside = list(points_between(window, (low, high)))
         ends = [max(low, -1e3), *window, min(high, 1e3)]
         for left, right in itertools.pairwise(ends):
             assert right - left < 1e-6 or any(left < t < right for t in inside)

@@ -111,9 +111,11 @@ def test_closer_orders_hold_at_points(found: Partition, quadrant: tuple[int, int
     orders = Orders(found.builder, quadrant, Cells(found.builder, quadrant))
     chosen = list(range(0, len(found.big), 11))
     proved = 0
-    for number in range(0, len(found.builder.table((place[0], 0))), 2):
-        small = Side((place[0], 0), number)
-        for other, order in zip(chosen, orders.closer(small, place, chosen).tolist(), strict=True):
+    own = place[0], 0
+    asked = dict.fromkeys(range(0, len(found.builder.table(own)), 2), chosen)
+    for number, shown_orders in orders.closer(own, place, asked).items():
+        small = Side(own, number)
+        for other, order in zip(chosen, shown_orders.tolist(), strict=True):
             if order:
                 proved += 1
                 shown = differences(found, small, Side(place, other), quadrant)
