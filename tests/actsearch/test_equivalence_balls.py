@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
 from fractions import Fraction
 
@@ -13,7 +11,6 @@ from flint import arb
 
 from actsearch.equivalence.balls import Program, apply_ball, ball_value, exact, is_value, precision
 from actsearch.equivalence.marks import UNDECIDED, UNDEFINED
-from actsearch.equivalence.points import lines, points_between, switching_points
 from actsearch.grammar import OPERATORS, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS
@@ -172,30 +169,6 @@ def test_steps_that_are_taken_together_give_the_same_balls() -> None:
                 alone = ball_value(expression, values)
                 assert ball is alone or (isinstance(ball, arb) and ball.overlaps(alone))
                 assert is_value(ball) == is_value(alone)
-
-
-def test_switching_points_in_a_window_are_those_of_the_line_that_lie_in_it() -> None:
-    expression = parse("max(sin(3*x), x/2)*abs(x**2 - 2)")
-    (line,) = lines(("x",))
-    everywhere = switching_points([expression], line)
-    for low, high in ((0.0, math.inf), (-math.inf, 0.0), (0.3, 1.7)):
-        window = switching_points([expression], line, (low, high))
-        expected = [root for root in everywhere if low <= root <= high]
-        assert len(expected) >= 2
-        assert window == pytest.approx(expected, abs=1e-7)
-        inside = list(points_between(window, (low, high)))
-        ends = [max(low, -1e3), *window, min(high, 1e3)]
-        for left, right in itertools.pairwise(ends):
-            assert right - left < 1e-6 or any(left < t < right for t in inside)
-
-
-def test_switching_points_are_found_where_a_switch_only_touches_zero() -> None:
-    (line,) = lines(("x",))
-    wells = "(x - 1)**2*(x + 2.3)**2*(x - 7.7)**2 + 0*x"
-    found = switching_points([parse(f"abs({wells})"), parse("abs((x - 4)**2 - 1e-9)")], line)
-    narrow = (4 - 1e-9**0.5, 4 + 1e-9**0.5)
-    for root in (1.0, -2.3, 7.7, *narrow):
-        assert min(abs(place - root) for place in found) < 1e-6, root
 
 
 @pytest.mark.parametrize(
