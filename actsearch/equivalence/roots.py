@@ -60,7 +60,7 @@ class Bundle:
         }
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def roots(function: Expression, bundle: Bundle) -> tuple[tuple[float, ...], ...]:
     """For each line the t in its window at which a function is 0, or ends to be defined."""
     found: list[list[float]] = [[] for _ in bundle.windows]
