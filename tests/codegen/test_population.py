@@ -96,7 +96,7 @@ def check(population: Population, x: Tensor, exact: bool = True) -> None:
     assert first == len(slopes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     texts=st.lists(st.sampled_from(POOL), min_size=1, max_size=6),
     dtype=st.sampled_from(DTYPES),

@@ -13,7 +13,7 @@ from actsearch.grammar.evaluate import evaluate
 
 
 @pytest.mark.parametrize("name", sorted(named_activations()))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(x=st.floats(-50, 50), gate=st.floats(-50, 50))
 def test_float64_and_many_digits_agree_on_named_activations(name, x, gate):
     expression = named_activations()[name].expression

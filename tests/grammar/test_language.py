@@ -18,7 +18,7 @@ from tests.grammar.strategies import expressions
 X = Input("x")
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(expressions)
 def test_text_and_expression_round_trip(expression):
     assert parse(str(expression)) is expression
@@ -187,7 +187,7 @@ def test_only_a_string_is_parsed():
         parse(3)  # type: ignore[arg-type]
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=1_500)
 @given(st.text(alphabet=st.sampled_from("x01.e+-*/(), _;=<>βabsin\n\x01"), max_size=24))
 def test_any_text_parses_or_raises_an_expression_error(text):
     try:

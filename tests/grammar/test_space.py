@@ -71,7 +71,7 @@ def test_sentences_come_in_the_documented_order(rules: Rules, units: int | None)
     assert [small.index(s) for s in expected] == list(range(len(expected)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(grammars(), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_random_grammars_agree_with_enumeration(
     rules: Rules, units: int, rng: random.Random

@@ -27,7 +27,7 @@ def test_a_mutant_is_another_sentence_of_the_space(units: int) -> None:
         index = mutant
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grammars(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_mutants_in_random_grammars(rules: Rules, units: int, rng: random.Random) -> None:
     drawn = make(rules, units)

@@ -38,7 +38,7 @@ def test_random_walks_end_with_the_exact_number_of_units(units: int) -> None:
         assert not walker.allowed.any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(grammars(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_random_grammars_have_no_dead_ends(rules: Rules, units: int, rng: random.Random) -> None:
     drawn = make(rules, units)
