@@ -39,7 +39,6 @@ from actsearch.equivalence.points import (
     points_between,
     switching_points_of,
 )
-from actsearch.equivalence.roots import Bundle
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 DIGITS = 30
@@ -48,6 +47,7 @@ MIN_POINTS = 16
 """Fewer points than these certify nothing."""
 EVERYWHERE: Mapping[str, int] = {}
 _MAX_RENAMINGS = 24
+_TOGETHER = 16  # lines on which switching points are looked for before anyone asks for the time
 _MAX_BITS = 1 << 14
 _LONG_EXPONENT = 24  # characters of one that is written in full
 _EXPONENT_DIGITS = 12  # of a longer one
@@ -350,13 +350,16 @@ def _lines_within(
 
 
 @lru_cache(maxsize=64)
-def _bundle(
+def _bundles(
     names: tuple[str, ...], seed: int, signs: frozenset[tuple[str, int]]
-) -> tuple[tuple[Line, ...], tuple[Window, ...], Bundle]:
-    """The lines that reach points with these signs, where they do, and both together."""
+) -> tuple[tuple[tuple[Line, ...], tuple[Window, ...]], ...]:
+    """The lines that reach points with these signs, and where they do, some at a time."""
     found = _lines_within(names, seed, signs)
     windows = tuple(_window(line, dict(signs)) for line in found)
-    return found, windows, bundled(found, windows)
+    return tuple(
+        (found[start : start + _TOGETHER], windows[start : start + _TOGETHER])
+        for start in range(0, len(found), _TOGETHER)
+    )
 
 
 def _window(line: Line, signs: Mapping[str, int]) -> Window:
@@ -414,12 +417,12 @@ class Pair:
     ) -> Iterator[Place]:
         """Points in each piece of the two along some lines."""
         signs = frozenset(within.items())
-        lines, windows, bundle = _bundle(self.names, seed, signs)
-        found = switching_points_of(self._both, bundle)
-        for line, window, breaks in zip(lines, windows, found, strict=True):
-            for t in points_between(breaks, window):
-                if _lies_within(line.at(t), signs):
-                    yield line, t
+        for together, windows in _bundles(self.names, seed, signs):
+            found = switching_points_of(self._both, bundled(together, windows))
+            for line, window, breaks in zip(together, windows, found, strict=True):
+                for t in points_between(breaks, window):
+                    if _lies_within(line.at(t), signs):
+                        yield line, t
 
     def compared(self, places: Iterable[Place], deadline: Deadline, agreed: int = 0) -> Decision:
         """What ball arithmetic says of them at some places.

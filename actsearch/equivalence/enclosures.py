@@ -27,6 +27,7 @@ from actsearch.equivalence.intervals import (
     meet,
     multiplied,
     power,
+    rounded,
     times,
     widened,
 )
@@ -155,7 +156,10 @@ def _square(form: Form) -> Interval:
         if not _same_product(monomial(factors), mixed):
             continue
         sign = Fraction(1 if c > 0 else -1)
-        scale = math.sqrt(abs(d / c)) * (1 if double * sign > 0 else -1)
+        ratio = rounded(abs(d / c), 1)
+        if math.isinf(ratio):
+            return ALL
+        scale = math.sqrt(ratio) * (1 if double * sign > 0 else -1)
         a, b = _product(roots[0]), _product(roots[1])
         near = times(b, widened(np.full((1, 1), scale), np.full((1, 1), scale)))
         root = added(a[0], near[0], -np.inf), added(a[1], near[1], np.inf)
@@ -267,7 +271,7 @@ def _rate(exponent: Expression) -> tuple[float, int] | None:
     if single is None or single[1] >= 0 or len(single[0]) != 1:
         return None
     (leaf, j), c = single[0][0], single[1]
-    return (-float(c), j) if leaf is SIZE_OF_X and j > 0 else None
+    return (-rounded(c, 1), j) if leaf is SIZE_OF_X and j > 0 else None
 
 
 def is_absolute(atom: Expression) -> bool:

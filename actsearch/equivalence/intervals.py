@@ -34,15 +34,21 @@ def added(a: Floats, b: Floats, direction: float) -> Floats:
     return np.where(error == 0, result, np.nextafter(result, direction))
 
 
+def rounded(value: Fraction | int, direction: int) -> float:
+    """The float next to a fraction, below it if the direction is −1, above if it is 1."""
+    try:
+        near = float(value)
+    except OverflowError:
+        near = math.inf if value > 0 else -math.inf
+    if (near > value) if direction < 0 else (near < value):
+        return math.nextafter(near, direction * math.inf)
+    return near
+
+
 @lru_cache(maxsize=4096)
 def exactly(value: Fraction) -> Interval:
     """The bounds of a fraction."""
-    near = float(value)
-    if Fraction(near) == value:
-        return np.full((1, 1), near), np.full((1, 1), near)
-    return np.full((1, 1), math.nextafter(near, -math.inf)), np.full(
-        (1, 1), math.nextafter(near, math.inf)
-    )
+    return np.full((1, 1), rounded(value, -1)), np.full((1, 1), rounded(value, 1))
 
 
 def meet(a: Interval, b: Interval) -> Interval:

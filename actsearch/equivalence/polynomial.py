@@ -190,11 +190,19 @@ def maximal(domain: Iterable[Expression]) -> set[Expression]:
 
 
 def rational(value: Fraction) -> Expression:
-    """A rational number as an expression: a quotient where it has no finite decimals."""
+    """A rational number as an expression: a quotient where it has no finite decimals.
+
+    Raises:
+        TooLarge: it is beyond float64.
+    """
     try:
         return Number(value)
     except BadNumber:
+        pass
+    try:
         return Number(value.numerator) / Number(value.denominator)
+    except BadNumber:
+        raise TooLarge from None
 
 
 @lru_cache(maxsize=20_000)

@@ -51,12 +51,12 @@ class Bundle:
         chosen = [place for place, name in enumerate(self.names) if name in names]
         return np.flatnonzero(self.slopes[:, chosen].any(axis=1))
 
-    def at(self, lines: Ints, t: Floats) -> dict[str, Floats]:
-        """The values at t, for whole numbers of lines that broadcast against it."""
-        starts, slopes = self.starts[lines], self.slopes[lines]
+    def at(self, lines: Ints, t: Floats, names: frozenset[str]) -> dict[str, Floats]:
+        """The values of some names at t, for numbers of lines that broadcast against it."""
         return {
-            name: starts[..., place] + t * slopes[..., place]
+            name: self.starts[lines, place] + t * self.slopes[lines, place]
             for place, name in enumerate(self.names)
+            if name in names
         }
 
 
@@ -75,20 +75,21 @@ def roots(function: Expression, bundle: Bundle) -> tuple[tuple[float, ...], ...]
     return tuple(map(tuple, found))
 
 
+@lru_cache(maxsize=1_000)
 def _names(function: Expression) -> frozenset[str]:
     return frozenset(
         node.name for node in function.postorder() if isinstance(node, Input | Parameter)
     )
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=64)
 def _grid(bundle: Bundle, names: frozenset[str]) -> tuple[Ints, Floats, Mapping[str, Floats]]:
     """The t of the grid in the windows of lines along which some names vary: lines, t, values."""
     moving = bundle.moving(names)
     low, high = bundle.windows[moving].T[..., None]
     rows, columns = np.nonzero((low <= _GRID) & (high >= _GRID))
     lines, t = moving[rows], _GRID[columns]
-    return lines, t, bundle.at(lines, t)
+    return lines, t, bundle.at(lines, t, names)
 
 
 def _evaluate(function: Expression, places: Mapping[str, Floats]) -> Floats:
@@ -133,7 +134,7 @@ def _inside_dips(function: Expression, bundle: Bundle, dips: Brackets) -> Iterat
         if not len(left):
             break
         t = left[:, None] + (right - left)[:, None] * _REFINE
-        values = _evaluate(function, bundle.at(lines[:, None], t))
+        values = _evaluate(function, bundle.at(lines[:, None], t, _names(function)))
         signs = _signs(values)
         changes = signs[:, 1:] != signs[:, :-1]
         rows, places = np.nonzero(changes)
@@ -155,11 +156,13 @@ def _refined(
     rows = np.arange(len(lines))
     for _ in range(_REFINEMENTS):
         t = left[:, None] + (right - left)[:, None] * _REFINE
-        signs = _signs(_evaluate(function, bundle.at(lines[:, None], t)))
+        signs = _signs(_evaluate(function, bundle.at(lines[:, None], t, _names(function))))
         first = np.argmax(signs[:, 1:] != signs[:, :-1], axis=1)
         left, right = t[rows, first], t[rows, first + 1]
     # An exact zero of the grid ends one bracket and begins the next: keep the zero itself.
     ends = np.stack([left, right], axis=1)
-    at_left, at_right = _evaluate(function, bundle.at(lines[:, None], ends)).T == 0
+    at_left, at_right = (
+        _evaluate(function, bundle.at(lines[:, None], ends, _names(function))).T == 0
+    )
     found = np.where(at_left, left, np.where(at_right, right, (left + right) / 2))
     yield from zip(lines.tolist(), found.tolist(), strict=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actsearch.equivalence.enclosures import SIZE_OF_BETA, SIZE_OF_X
+from actsearch.equivalence.intervals import rounded
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import Form, Monomial
 from actsearch.grammar.evaluate import apply_numpy
@@ -54,7 +55,7 @@ def _sums(form: Form) -> tuple[Floats, Floats]:
     values, sizes = np.zeros(_COUNT), np.full(_COUNT, 1e-290)
     with np.errstate(all="ignore"):
         for product, coefficient in form.terms.items():
-            term = float(coefficient) * _product(product)
+            term = rounded(coefficient, 1) * _product(product)
             values += term
             sizes += np.abs(term)
         sizes *= ROUNDING

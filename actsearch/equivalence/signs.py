@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from actsearch.equivalence import enclosures, orderings
 from actsearch.equivalence.balls import ball_value, is_value, precision
+from actsearch.equivalence.intervals import rounded
 from actsearch.equivalence.memo import Memo
 from actsearch.equivalence.polynomial import Form, Monomial, TooLarge, to_expression
 from actsearch.grammar.expression import Apply, Constant, Expression, Input, Number, Parameter
@@ -62,7 +63,7 @@ def _least(form: Form) -> float:
         if math.isinf(end):
             return -math.inf
         ends.append((coefficient, end, direction))
-    return float(sum(c * _exact(end, direction) for c, end, direction in ends))
+    return rounded(sum(c * _exact(end, direction) for c, end, direction in ends), -1)
 
 
 def _exact(end: float, direction: int) -> Fraction:

@@ -23,6 +23,7 @@ from actsearch.grammar import ExpressionError, parse
 from actsearch.grammar.evaluate import evaluate
 
 EQUAL = [
+    ("max(beta*x*1e250*1e250, exp(x))", "max(exp(x), 1e250*1e250*x*beta)"),  # beyond float64
     ("x*sigmoid(x)", "x/(1 + exp(-x))"),
     ("x*tanh(softplus(x))", "x*((1 + exp(x))**2 - 1)/((1 + exp(x))**2 + 1)"),
     ("sqrt(x) - sqrt(x)", "0*log(x)"),
@@ -53,6 +54,9 @@ DIFFERENT = [
     ("x + 1e-12*exp(-x**2)", "x"),
     ("x + 1e-300*exp(-x**2)", "x"),
     ("x + max(0, 0.0001 - (x - 3.3333)**2)", "x"),
+    ("x*atanh(1 - 1/10**20)", "x*sqrt(-1)"),  # bounds beyond 53 bits
+    ("x + 0*acosh(1 - 1/10**20)", "x"),
+    ("x + 0*asin(1 + 1/10**20)", "x"),
     ("x + max(0, 1e-6 - (x + 0.7)**2)", "x"),
     ("x + relu(x - 30000)", "x"),
     ("sqrt(x) - sqrt(x)", "0"),

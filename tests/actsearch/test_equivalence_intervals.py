@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -10,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actsearch.equivalence.intervals import Interval, multiplied, plus, power, scaled, times
+from actsearch.equivalence.intervals import (
+    Interval,
+    exactly,
+    multiplied,
+    plus,
+    power,
+    rounded,
+    scaled,
+    times,
+)
 
 ENDS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -35,6 +45,14 @@ def encloses(bounds: Interval, value: Fraction) -> bool:
     low, high = (float(end[0, 0]) for end in bounds)
     above = low == -np.inf or (low != np.inf and Fraction(low) <= value)
     return above and (high == np.inf or (high != -np.inf and value <= Fraction(high)))
+
+
+@given(st.fractions() | st.builds(Fraction, ENDS), st.integers(-1200, 1200))
+def test_fractions_of_every_size(value: Fraction, exponent: int) -> None:
+    moved = value * Fraction(2) ** exponent
+    assert encloses(exactly(moved), moved)
+    low, high = rounded(moved, -1), rounded(moved, 1)
+    assert low == high or math.nextafter(low, math.inf) == high
 
 
 @given(st.tuples(ENDS, ENDS), st.sampled_from([-4, -3, -2, -1, 0, 1, 2, 3, 4]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from fractions import Fraction
 
 import numpy as np
@@ -112,10 +113,14 @@ def test_closer_orders_hold_at_points(found: Partition, quadrant: tuple[int, int
     chosen = list(range(0, len(found.big), 11))
     proved = 0
     own = place[0], 0
-    asked = dict.fromkeys(range(0, len(found.builder.table(own)), 2), chosen)
+    generator = random.Random(f"closer {quadrant}")
+    asked = {
+        number: generator.choices(chosen, k=len(chosen))
+        for number in range(0, len(found.builder.table(own)), 2)
+    }
     for number, shown_orders in orders.closer(own, place, asked).items():
         small = Side(own, number)
-        for other, order in zip(chosen, shown_orders.tolist(), strict=True):
+        for other, order in zip(asked[number], shown_orders.tolist(), strict=True):
             if order:
                 proved += 1
                 shown = differences(found, small, Side(place, other), quadrant)
