@@ -373,13 +373,16 @@ def call(name: str, *operands: Operand) -> Expression:
     operator = OPERATORS[name]
     if len(operands) != operator.arity:
         raise WrongArity(f"{name} takes {plural(operator.arity)}, not {len(operands)}")
-    arguments = tuple(
-        o if isinstance(o, Expression) else _whole(o) if type(o) is int else Number(o)
-        for o in operands
-    )
+    arguments = tuple(map(_as_node, operands))
     if name == "neg" and isinstance(arguments[0], Number):
         return Number(-arguments[0].value)  # -(2) is the number -2
     return Apply(name, *arguments)
+
+
+def _as_node(operand: Operand) -> Expression:
+    if isinstance(operand, Expression):
+        return operand
+    return _whole(operand) if type(operand) is int else Number(operand)
 
 
 @lru_cache(maxsize=256)

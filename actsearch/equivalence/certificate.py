@@ -39,6 +39,7 @@ from actsearch.equivalence.points import (
     points_between,
     switching_points_of,
 )
+from actsearch.equivalence.roots import Bundle
 from actsearch.grammar.expression import Expression, Input, Number, Parameter
 
 DIGITS = 30
@@ -352,14 +353,13 @@ def _lines_within(
 @lru_cache(maxsize=64)
 def _bundles(
     names: tuple[str, ...], seed: int, signs: frozenset[tuple[str, int]]
-) -> tuple[tuple[tuple[Line, ...], tuple[Window, ...]], ...]:
-    """The lines that reach points with these signs, and where they do, some at a time."""
+) -> tuple[tuple[tuple[Line, ...], tuple[Window, ...], Bundle], ...]:
+    """The lines that reach points with these signs, where they do, and both as one; some a time."""
     found = _lines_within(names, seed, signs)
-    windows = tuple(_window(line, dict(signs)) for line in found)
-    return tuple(
-        (found[start : start + _TOGETHER], windows[start : start + _TOGETHER])
-        for start in range(0, len(found), _TOGETHER)
-    )
+    cuts = range(0, len(found), _TOGETHER)
+    parts = [found[start : start + _TOGETHER] for start in cuts]
+    windows = [tuple(_window(line, dict(signs)) for line in part) for part in parts]
+    return tuple((part, own, bundled(part, own)) for part, own in zip(parts, windows, strict=True))
 
 
 def _window(line: Line, signs: Mapping[str, int]) -> Window:
@@ -417,8 +417,8 @@ class Pair:
     ) -> Iterator[Place]:
         """Points in each piece of the two along some lines."""
         signs = frozenset(within.items())
-        for together, windows in _bundles(self.names, seed, signs):
-            found = switching_points_of(self._both, bundled(together, windows))
+        for together, windows, bundle in _bundles(self.names, seed, signs):
+            found = switching_points_of(self._both, bundle)
             for line, window, breaks in zip(together, windows, found, strict=True):
                 for t in points_between(breaks, window):
                     if _lies_within(line.at(t), signs):
@@ -572,6 +572,7 @@ def agree(left: arb | Huge, right: arb | Huge, digits: int) -> bool:
 
 @cache
 def _share(digits: int) -> arb:
+    """10^-digits, the same at every precision."""
     with precision(64):
         return arb(10) ** -digits
 

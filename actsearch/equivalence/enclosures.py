@@ -156,7 +156,7 @@ def _square(form: Form) -> Interval:
         if not _same_product(monomial(factors), mixed):
             continue
         sign = Fraction(1 if c > 0 else -1)
-        ratio = rounded(abs(d / c), 1)
+        ratio = rounded(abs(d / c), np.inf)
         if math.isinf(ratio):
             return ALL
         scale = math.sqrt(ratio) * (1 if double * sign > 0 else -1)
@@ -271,7 +271,7 @@ def _rate(exponent: Expression) -> tuple[float, int] | None:
     if single is None or single[1] >= 0 or len(single[0]) != 1:
         return None
     (leaf, j), c = single[0][0], single[1]
-    return (-rounded(c, 1), j) if leaf is SIZE_OF_X and j > 0 else None
+    return (-rounded(c, np.inf), j) if leaf is SIZE_OF_X and j > 0 else None
 
 
 def is_absolute(atom: Expression) -> bool:
@@ -287,6 +287,7 @@ def _is(atom: Expression, name: str) -> bool:
 
 
 def _powered(atom: Expression, k: int) -> Interval:
+    """The bounds of an atom's whole power."""
     if k == 1:
         return _atom(atom)
     known = _powers.get((atom, k))

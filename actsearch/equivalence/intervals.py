@@ -34,21 +34,21 @@ def added(a: Floats, b: Floats, direction: float) -> Floats:
     return np.where(error == 0, result, np.nextafter(result, direction))
 
 
-def rounded(value: Fraction | int, direction: int) -> float:
-    """The float next to a fraction, below it if the direction is −1, above if it is 1."""
+def rounded(value: Fraction | int, direction: float) -> float:
+    """A fraction as a float, rounded towards −∞ or ∞ unless it is exact."""
     try:
         near = float(value)
     except OverflowError:
         near = math.inf if value > 0 else -math.inf
     if (near > value) if direction < 0 else (near < value):
-        return math.nextafter(near, direction * math.inf)
+        return math.nextafter(near, direction)
     return near
 
 
 @lru_cache(maxsize=4096)
 def exactly(value: Fraction) -> Interval:
     """The bounds of a fraction."""
-    return np.full((1, 1), rounded(value, -1)), np.full((1, 1), rounded(value, 1))
+    return np.full((1, 1), rounded(value, -np.inf)), np.full((1, 1), rounded(value, np.inf))
 
 
 def meet(a: Interval, b: Interval) -> Interval:

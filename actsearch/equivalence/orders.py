@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from actsearch.equivalence.cells import Cells
+from actsearch.equivalence.cells import Bounds, Cells
 from actsearch.equivalence.class_samples import ClassSamples
 from actsearch.equivalence.sizes import SizedCells
 from actsearch.equivalence.subdivision import Subdivision
@@ -69,12 +69,12 @@ class Orders:
         Returns:
             Bits, for each number in the first an array of shape (numbers in the second,).
         """
-        found = {own: np.zeros(len(others), dtype=np.int8) for own, others in asked.items()}
         refuted = {
             own: self._samples.refuted(Side(small, own), large, others)
             for own, others in asked.items()
         }
-        open_: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        found = {own: np.zeros_like(bits) for own, bits in refuted.items()}
+        open_: dict[int, list[tuple[int, int]]] = defaultdict(list)  # where it is, by its number
         for own, others in asked.items():
             for place in np.flatnonzero(refuted[own] != _BOTH).tolist():
                 open_[others[place]].append((own, place))
@@ -83,18 +83,29 @@ class Orders:
             for start in range(0, len(numbers), _CHUNK):
                 chunk = numbers[start : start + _CHUNK]
                 bounds = self._sizes.bounds(large, chunk)
-                rows: dict[int, list[tuple[int, int]]] = defaultdict(list)
+                rows: dict[int, list[int]] = defaultdict(list)
+                places: dict[int, list[int]] = defaultdict(list)
                 for row, number in enumerate(chunk):
                     for own, place in open_[number]:
-                        rows[own].append((row, place))
-                for own, pairs in rows.items():
-                    first, places = Side(small, own), [place for _, place in pairs]
-                    above = refuted[own][places] & LARGER == 0
-                    chosen = bounds.rows(np.array([row for row, _ in pairs]))
-                    shown = self._sizes.ordered(first, chosen, above)
-                    for place, way, cells in zip(places, above.tolist(), shown, strict=True):
-                        pair = first, Side(large, asked[own][place])
-                        ordered = pair if way else pair[::-1]
-                        if cells.all() or self._boxes.at_least(*ordered, ~cells):
-                            found[own][place] = LARGER if way else SMALLER
+                        rows[own].append(row)
+                        places[own].append(place)
+                for own in rows:
+                    seconds = [Side(large, chunk[row]) for row in rows[own]]
+                    inside = bounds.rows(np.array(rows[own]))
+                    above = refuted[own][places[own]] & LARGER == 0
+                    found[own][places[own]] = self._proved(Side(small, own), seconds, inside, above)
+        return found
+
+    def _proved(
+        self, first: Side, seconds: Sequence[Side], bounds: Bounds, above: NDArray[np.bool_]
+    ) -> list[int]:
+        """Bits of the orders of a class and others, within these bounds, that may be so (`above`)
+        or the other way round.
+        """
+        shown = self._sizes.ordered(first, bounds, above)
+        found = []
+        for second, way, cells in zip(seconds, above.tolist(), shown, strict=True):
+            ordered = (first, second) if way else (second, first)
+            holds = cells.all() or self._boxes.at_least(*ordered, ~cells)
+            found.append((LARGER if way else SMALLER) if holds else 0)
         return found

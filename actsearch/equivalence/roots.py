@@ -96,6 +96,11 @@ def _evaluate(function: Expression, places: Mapping[str, Floats]) -> Floats:
     return np.asarray(evaluate_numpy(function, places), dtype=np.float64)
 
 
+def _along(function: Expression, bundle: Bundle, lines: Ints, t: Floats) -> Floats:
+    """The values on lines, of shape (lines,), at some t of each, of shape (lines, places)."""
+    return _evaluate(function, bundle.at(lines[:, None], t, _names(function)))
+
+
 def _signs(values: Floats) -> Floats:
     """−1, 0 and 1; 2 where a value is undefined."""
     return np.where(np.isnan(values), 2.0, np.sign(values))
@@ -134,7 +139,7 @@ def _inside_dips(function: Expression, bundle: Bundle, dips: Brackets) -> Iterat
         if not len(left):
             break
         t = left[:, None] + (right - left)[:, None] * _REFINE
-        values = _evaluate(function, bundle.at(lines[:, None], t, _names(function)))
+        values = _along(function, bundle, lines, t)
         signs = _signs(values)
         changes = signs[:, 1:] != signs[:, :-1]
         rows, places = np.nonzero(changes)
@@ -156,13 +161,11 @@ def _refined(
     rows = np.arange(len(lines))
     for _ in range(_REFINEMENTS):
         t = left[:, None] + (right - left)[:, None] * _REFINE
-        signs = _signs(_evaluate(function, bundle.at(lines[:, None], t, _names(function))))
+        signs = _signs(_along(function, bundle, lines, t))
         first = np.argmax(signs[:, 1:] != signs[:, :-1], axis=1)
         left, right = t[rows, first], t[rows, first + 1]
     # An exact zero of the grid ends one bracket and begins the next: keep the zero itself.
     ends = np.stack([left, right], axis=1)
-    at_left, at_right = (
-        _evaluate(function, bundle.at(lines[:, None], ends, _names(function))).T == 0
-    )
+    at_left, at_right = _along(function, bundle, lines, ends).T == 0
     found = np.where(at_left, left, np.where(at_right, right, (left + right) / 2))
     yield from zip(lines.tolist(), found.tolist(), strict=True)

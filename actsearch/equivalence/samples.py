@@ -55,7 +55,7 @@ def _sums(form: Form) -> tuple[Floats, Floats]:
     values, sizes = np.zeros(_COUNT), np.full(_COUNT, 1e-290)
     with np.errstate(all="ignore"):
         for product, coefficient in form.terms.items():
-            term = rounded(coefficient, 1) * _product(product)
+            term = rounded(coefficient, np.inf) * _product(product)
             values += term
             sizes += np.abs(term)
         sizes *= ROUNDING

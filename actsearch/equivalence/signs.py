@@ -63,7 +63,7 @@ def _least(form: Form) -> float:
         if math.isinf(end):
             return -math.inf
         ends.append((coefficient, end, direction))
-    return rounded(sum(c * _exact(end, direction) for c, end, direction in ends), -1)
+    return rounded(sum(c * _exact(end, direction) for c, end, direction in ends), -math.inf)
 
 
 def _exact(end: float, direction: int) -> Fraction:

@@ -51,7 +51,7 @@ def encloses(bounds: Interval, value: Fraction) -> bool:
 def test_fractions_of_every_size(value: Fraction, exponent: int) -> None:
     moved = value * Fraction(2) ** exponent
     assert encloses(exactly(moved), moved)
-    low, high = rounded(moved, -1), rounded(moved, 1)
+    low, high = rounded(moved, -math.inf), rounded(moved, math.inf)
     assert low == high or math.nextafter(low, math.inf) == high
 
 

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import pytest
 
+from actsearch.equivalence.certificate import Pair
 from actsearch.equivalence.points import (
     bundled,
     lines,
@@ -35,6 +36,15 @@ def test_lines_do_not_disturb_each_other() -> None:
             assert roots == switching_points([expression], line, window)
             found += len(roots)
     assert found > 50
+
+
+def test_functions_are_compared_on_every_line_on_which_they_have_pieces() -> None:
+    both = parse("max(a*x, b) + abs(x - c)"), parse("abs(x + a*b*c)")
+    pair = Pair(*both)
+    chosen = lines(pair.names)
+    assert len(chosen) > 16
+    compared = {line for line, _ in pair.between_switches()}
+    assert compared == {line for line in chosen if switching_points(both, line)}
 
 
 def test_roots_of_polynomials_are_those_of_their_companion_matrix() -> None:
