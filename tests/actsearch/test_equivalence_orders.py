@@ -165,7 +165,10 @@ def test_boxes_show_what_cells_do_not(found: Partition, larger: str, smaller: st
     assert not boxes.at_least(second, first, left)
     mirrored = [side._replace(mirrored=True) for side in (second, first)]
     assert boxes.at_least(mirrored[0], mirrored[1], left)
-    assert Orders(found.builder, (1, 1), cells).of(first, second) == LARGER
+    orders = Orders(found.builder, (1, 1), cells)
+    assert orders.of(first, second) == LARGER
+    for (a, b), order in (((first, second), LARGER), ((second, first), SMALLER)):
+        assert orders.closer(a.place, b.place, {a.number: [b.number]})[a.number] == [order]
 
 
 @pytest.mark.parametrize(("a", "b"), CROSSING)
