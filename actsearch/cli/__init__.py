@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from actsearch.cli.arguments import build_parser
 from actsearch.grammar.errors import ActSearchError, UsageError
+from actsearch.studies.interrupts import interrupts_noted
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        module, function = arguments.handler.split(":")
-        command = getattr(importlib.import_module(f"actsearch.cli.{module}"), function)
-        return int(command(arguments))
+        with interrupts_noted():
+            module, function = arguments.handler.split(":")
+            command = getattr(importlib.import_module(f"actsearch.cli.{module}"), function)
+            return int(command(arguments))
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except BrokenPipeError:  # `actsearch space swish --list | head`

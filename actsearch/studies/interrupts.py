@@ -2,44 +2,59 @@
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. In a destructor or in the
 callback of a weak reference (the import system has one) it is printed as ignored, and the program
-goes on as if no key had been pressed.
+goes on as if no key had been pressed. Elsewhere it is turned into another exception: a module in C
+that is being imported says "initialization failed".
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_pressed = False
 
-@contextmanager
-def interrupts_noted() -> Iterator[Callable[[], None]]:
-    """Note each Ctrl-C meanwhile, besides raising KeyboardInterrupt as ever.
 
-    A handler that the caller has installed, and a thread other than the main one, are left alone.
+def check_for_interrupt() -> None:
+    """Raise KeyboardInterrupt if Ctrl-C has been pressed while it is noted.
 
-    Yields:
-        A function that raises KeyboardInterrupt if Ctrl-C has been pressed, to be called wherever
-        the work can be broken off.
+    To be called in the main thread, wherever the work can be broken off.
     """
-    pressed = threading.Event()
-
-    def check() -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.set()
+    if _pressed and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
+
+@contextmanager
+def interrupts_noted() -> Iterator[None]:
+    """Note each Ctrl-C meanwhile, besides raising KeyboardInterrupt as ever.
+
+    An error that leaves the block after one becomes KeyboardInterrupt. A handler that the caller
+    has installed, and a thread other than the main one, are left alone.
+    """
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield check
+        yield
         return
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, _note)
     try:
-        yield check
+        yield
+    except Exception as error:
+        if _pressed:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _forget()
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _pressed
+    _pressed = True
+    raise KeyboardInterrupt
+
+
+def _forget() -> None:
+    global _pressed
+    _pressed = False

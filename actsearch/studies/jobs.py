@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from actsearch.grammar.errors import UsageError
+from actsearch.studies.interrupts import check_for_interrupt
 from actsearch.studies.records import Training
 from actsearch.threads import one_thread
 
@@ -169,6 +170,7 @@ def run(task: Task, spec: TaskSpec, job: Job) -> ChildResult:
     except MemoryError:
         return failed(job, "not enough memory", time.perf_counter() - start)
     except Exception as error:
+        check_for_interrupt()  # which may have become this error
         first_line = str(error).partition("\n")[0]
         reason = f"{type(error).__name__}: {first_line}"
         return failed(job, reason, time.perf_counter() - start)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from actsearch.studies.interrupts import interrupts_noted
+from actsearch.studies.interrupts import check_for_interrupt, interrupts_noted
 from actsearch.studies.jobs import Job, TaskSpec, run, warm_up
 from actsearch.studies.leases import BEAT_SECONDS
 from actsearch.studies.records import Training
@@ -54,7 +54,7 @@ def work(
     count = 0
     held: list[Training] = []
     try:
-        with interrupts_noted() as check_for_interrupt:
+        with interrupts_noted():
             while True:
                 check_for_interrupt()
                 if not held:

@@ -18,7 +18,7 @@ from typing import Any
 from actsearch.grammar import as_expression
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import executor
-from actsearch.studies.interrupts import interrupts_noted
+from actsearch.studies.interrupts import check_for_interrupt, interrupts_noted
 from actsearch.studies.jobs import TaskSpec
 from actsearch.studies.records import Training, Trial, mean_of
 from actsearch.studies.store import Store
@@ -193,7 +193,7 @@ def compare(
             progress(done, len(wanted))
 
     with (
-        interrupts_noted() as check_for_interrupt,
+        interrupts_noted(),
         tempfile.TemporaryDirectory() as folder,
         executor(spec, workers) as engine,
     ):

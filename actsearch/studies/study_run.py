@@ -16,7 +16,7 @@ from actsearch.grammar import SearchSpace
 from actsearch.studies import protocol, rungs
 from actsearch.studies.evaluations import Library
 from actsearch.studies.executors import Engine, executor
-from actsearch.studies.interrupts import interrupts_noted
+from actsearch.studies.interrupts import check_for_interrupt, interrupts_noted
 from actsearch.studies.jobs import Limits, TaskSpec
 from actsearch.studies.records import STAGES, Training, Trial
 from actsearch.studies.run_directory import StudyError
@@ -91,11 +91,10 @@ class StudyRun:
         self._total = 0
         self._states: Counter[str] = Counter()
         self._best: tuple[str | None, float | None] = (None, None)
-        self._check_for_interrupt: Callable[[], None] = lambda: None
 
     def finish(self) -> None:
         """Baselines, search, re-test; each stage takes up what is recorded of it."""
-        with interrupts_noted() as self._check_for_interrupt:
+        with interrupts_noted():
             self._finish()
 
     def _finish(self) -> None:
@@ -227,7 +226,7 @@ class StudyRun:
             self._best = expression, reward
 
     def _tell(self) -> None:
-        self._check_for_interrupt()
+        check_for_interrupt()
         if self._report is not None:
             counts = (self._states[state] for state in ("failed", "reused", "excluded"))
             self._report(

@@ -17,7 +17,7 @@ from actsearch.grammar import SearchSpace
 from actsearch.grammar import space as make_space
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import executor
-from actsearch.studies.interrupts import interrupts_noted
+from actsearch.studies.interrupts import check_for_interrupt, interrupts_noted
 from actsearch.studies.jobs import TaskSpec
 from actsearch.studies.records import Training
 from actsearch.studies.run_directory import DATABASE, StudyError, exclusive
@@ -200,7 +200,7 @@ def _train(
         if training.state == "running":
             store.release(training, training.lease)
     tell()
-    with interrupts_noted() as check_for_interrupt, executor(spec, workers) as engine:
+    with interrupts_noted(), executor(spec, workers) as engine:
         queue = TrainingQueue(store, engine, finished)
         queue.put(trainings)
         queue.wait_for(trainings)

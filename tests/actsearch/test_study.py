@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from actsearch.equivalence import equivalent
 from actsearch.grammar import ExpressionError, SearchSpace, SpaceError, space
 from actsearch.grammar.errors import UsageError
 from actsearch.studies.executors import ExecutorError
+from actsearch.studies.interrupts import check_for_interrupt, interrupts_noted
 from actsearch.studies.protocol import compare, row, standard_error, training_seeds
 from actsearch.studies.records import Training
 from actsearch.studies.run_directory import NotAStudy, RunExists, StudyIsRunning, exclusive
 from actsearch.studies.study import Progress, Study, search
 from actsearch.tasks import TaskError
-from tests.actsearch.synthetic_task import NAME, read_log
+from tests.actsearch.synthetic_task import NAME, SyntheticTask, read_log
 
 TINY = """
 start: unit
@@ -400,6 +403,44 @@ def test_ctrl_c_counts_where_python_forgets_it(
     assert [type(fact.exc_value) for fact in forgotten] == [KeyboardInterrupt]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert Study.open(tmp_path).counts["trained"] in (3, 4)
+
+
+def pressed_and_renamed() -> None:
+    """As when a module in C is being imported: another exception takes the place of Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    raise ImportError("initialization failed")
+
+
+@pytest.mark.parametrize("where", ["progress", "training"])
+def test_ctrl_c_that_becomes_another_exception(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
+    def progress(now: Progress) -> None:
+        if where == "progress" and (now.stage, now.done) == ("search", 3):
+            pressed_and_renamed()
+        if where == "training" and (now.stage, now.done) == ("search", 3):
+            monkeypatch.setattr(SyntheticTask, "train", lambda *_, **__: pressed_and_renamed())
+
+    with pytest.raises(KeyboardInterrupt):
+        small_search(tmp_path, progress=progress)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    counts = Study.open(tmp_path).counts
+    assert (counts["trained"], counts["failed"], counts["running"]) == (3, 0, 0)
+    assert Study.resume(tmp_path).counts["trained"] == 12
+
+
+def test_ctrl_c_of_one_search_is_forgotten_by_the_next(tmp_path: Path) -> None:
+    """An error that comes without Ctrl-C stays what it is."""
+    with pytest.raises(KeyboardInterrupt), interrupts_noted():
+        pressed_and_renamed()
+    check_for_interrupt()
+    with pytest.raises(ImportError), interrupts_noted(), interrupts_noted():
+        raise ImportError
 
 
 def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
