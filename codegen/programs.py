@@ -125,12 +125,10 @@ class Routine:
                 found[operand.step] if isinstance(operand, Earlier) else frozenset()
                 for operand in step.operands
             ]
-            if step.operator in COMPARISONS:
-                sources: frozenset[int] = frozenset()
-            elif step.operator != "where":
-                sources = frozenset().union(*inner)
-            else:
-                sources = inner[2] if self._is_far(step.operands[0]) else inner[1] & inner[2]
+            sources = frozenset[int]().union(*inner)
+            if step.operator == "where":  # or they make it depend on what is undefined
+                of_branches = inner[2] if self._is_far(step.operands[0]) else inner[1] & inner[2]
+                sources = inner[0] | of_branches
             is_source = len(inner) == 1 and OPERATORS[step.operator].domain
             found.append(sources | {place} if is_source and self._decides_truly(step) else sources)
         return tuple(found)

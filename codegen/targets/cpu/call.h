@@ -262,15 +262,23 @@ struct Call final : Work {
     const T* given[MOST];
     T* found[MOST];
     for (int64_t k = 0; k < reads; ++k) {
+      if (arguments[k].is_parameter && arguments[k].view.constant()) {
+        given[k] = in[k];
+        continue;
+      }
       T* row = rows.data() + k * BLOCK;
-      for (int64_t i = 0; i < count; ++i) row[i] = in[k][places[i]];
+      const T* from = in[k];
+      for (int64_t i = 0; i < count; ++i) row[i] = from[places[i]];
       std::fill(row + count, row + padded, row[0]);
       given[k] = row;
     }
     for (int64_t k = 0; k < writes; ++k) found[k] = rows.data() + (reads + k) * BLOCK;
     compute(padded, given, found);
-    for (int64_t k = 0; k < writes; ++k)
-      for (int64_t i = 0; i < count; ++i) out[k][places[i]] = found[k][i];
+    for (int64_t k = 0; k < writes; ++k) {
+      const T* from = found[k];
+      T* to = out[k];
+      for (int64_t i = 0; i < count; ++i) to[places[i]] = from[i];
+    }
   }
 
   // In float64.

@@ -49,7 +49,8 @@ constexpr double NEAR_END = 1 / 16.0;  // of a cell, for the first of them at le
 
 // How they are checked.
 constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
-constexpr double SHARE_AT_FIRST = 0.9, SHARE = 0.97;        // of it, that they may be off
+constexpr double SHARE_AT_FIRST = 0.8, SHARE = 0.97;        // of it, that they may be off
+constexpr double SHARE_AT_CUT = 0.6;  // the same, where the longest piece is looked for
 constexpr double SHARE_OF_SCALED = 0.78;                    // the same, where a product rounds, too
 constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
 constexpr int OCTAVES = 29;         // towards 0, that are checked
@@ -168,9 +169,10 @@ class Fitting {
     });
     std::vector<int> order(CELLS);  // those with most numbers first
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-      return cells[a].share() > cells[b].share();
-    });
+    double shares[CELLS];
+    for (int k = 0; k < CELLS; ++k) shares[k] = cells[k].share();
+    std::stable_sort(
+        order.begin(), order.end(), [&](int a, int b) { return shares[a] > shares[b]; });
     auto pieces = assembled(cells, order);
     check(*pieces, cells, checks);
     pieces->share = 0;
@@ -299,7 +301,7 @@ class Fitting {
     });
   }
 
-  Piece fit(float low, float high, const Sampled& sampled) const {
+  Piece fit(float low, float high, const Sampled& sampled, double share = SHARE_AT_FIRST) const {
     Piece piece{low, high, std::vector<Polynomial>(exact.results())};
     const bool is_single = rank(high) - rank(low) == 1;
     const double nearest = std::min(std::abs(low), std::abs(high));
@@ -321,12 +323,12 @@ class Fitting {
       if (is_near_0) {
         const bool has_root = is_at_0 && polynomial.coefficients[0] == 0;
         piece.is_accurate = is_within(
-            polynomial, k, near_0.x.data() + 3, near + 3, OCTAVES, has_root ? TRUSTED : 0);
+            polynomial, k, near_0.x.data() + 3, near + 3, OCTAVES, has_root ? TRUSTED : 0, share);
       }
       const int checks = is_single ? 1 : POINTS - first_check();
       piece.is_accurate = piece.is_accurate &&
           is_within(
-              polynomial, k, sampled.x.data() + first_check(), y + first_check(), checks, 0);
+              polynomial, k, sampled.x.data() + first_check(), y + first_check(), checks, 0, share);
     }
     return piece;
   }
@@ -424,12 +426,12 @@ class Fitting {
   // At all of some numbers of a piece; near a root errors are relative to the largest value.
   bool is_within(
       const Polynomial& polynomial, int64_t result, const double* x, const double* exact, int count,
-      double least) const {
+      double least, double share) const {
     const double most = largest(exact, count);
     for (int i = 0; i < count; ++i) {
       const double size = is_near_root(result, x[i]) ? most : least;
       const float found = value(polynomial, float(x[i]));
-      if (!is_within(found, exact[i], size, SHARE_AT_FIRST, polynomial.order)) return false;
+      if (!is_within(found, exact[i], size, share, polynomial.order)) return false;
     }
     return true;
   }
@@ -441,10 +443,28 @@ class Fitting {
     return std::abs(value - exact) <= (share * tolerance + 0.5 * (order - 1)) * unit(size);
   }
 
+  // The same at all of some numbers, none of them near a root, in a loop that is vectorised.
+  bool are_within(
+      const float* values, const double* exact, int count, double share, int order) const {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    const double units = share * tolerance + 0.5 * (order - 1);
+    int failures = 0;
+    for (int i = 0; i < count; ++i) {
+      const bool is_equal = (values[i] == float(exact[i])) |
+          ((values[i] != values[i]) & (exact[i] != exact[i]));
+      const double size = std::abs(exact[i]), error = std::abs(values[i] - exact[i]);
+      const bool is_close = (size < infinity) & (error <= units * unit(size));
+      failures += !(is_equal | is_close);
+    }
+    return !failures;
+  }
+
   // A cell in two: halves, or cut where accurate polynomials from its lower end do, or near that end.
   Cell cut(int k) const {
     const float low = low_of(k), high = high_of(k), width = high - low, middle = low + 0.5f * width;
-    auto fitted = [&](float from, float to) { return fit(from, to, sample(from, to)); };
+    auto fitted = [&](float from, float to, double share = SHARE_AT_FIRST) {
+      return fit(from, to, sample(from, to), share);
+    };
     Piece first = fitted(low, middle), second = fitted(middle, high);
     if (first.is_accurate && second.is_accurate) return {{first, second}};
     int32_t accurate = rank(first.is_accurate ? middle : float(low + NEAR_END * width));
@@ -453,7 +473,7 @@ class Fitting {
     if (first.is_accurate) {
       while (inaccurate - accurate > 1) {
         const int32_t between = accurate + (inaccurate - accurate) / 2;
-        Piece next = fitted(low, of_rank(between));
+        Piece next = fitted(low, of_rank(between), SHARE_AT_CUT);
         (next.is_accurate ? accurate : inaccurate) = between;
         if (next.is_accurate) first = std::move(next);
       }
@@ -565,16 +585,18 @@ class Fitting {
     for (int64_t k = 0; k < exact.results(); ++k) {
       const double* right = right_rows.data() + k * checks;
       const float* y = rows[k];
+      const double share = exact.is_scaled ? SHARE_OF_SCALED : SHARE;
+      const int order = piece.results[k].order;
+      if (are_within(y, right, checks, share, order)) continue;
       double factors[CHECKS], most = 0;  // of the function of t
       for (int i = 0; i < checks; ++i) {
-        factors[i] = std::abs(exact.powers[k].of(wide_x[i], wide_b[i]));
+        factors[i] = exact.is_scaled ? std::abs(exact.powers[k].of(wide_x[i], wide_b[i])) : 1;
         const double size = std::abs(right[i]) / factors[i];
         if (std::isfinite(size)) most = std::max(most, size);
       }
       for (int i = 0; i < checks; ++i)
         if (!is_within(
-                y[i], right[i], is_near_root(k, t[i]) ? most * factors[i] : 0,
-                exact.is_scaled ? SHARE_OF_SCALED : SHARE, piece.results[k].order))
+                y[i], right[i], is_near_root(k, t[i]) ? most * factors[i] : 0, share, order))
           return false;
     }
     return true;
