@@ -368,6 +368,23 @@ def test_what_has_piecewise_polynomials() -> None:
     assert covered("exp(-beta*(sigmoid(x) - 0.6)**2)", "backward", 1.1) > 0.98  # d/dbeta touches 0
 
 
+@pytest.mark.parametrize(
+    ("text", "parameter", "share"),
+    [
+        ("sigmoid(x)*max(0, beta + x**3)", 0.9999, 0.98),  # it begins to rise beside a cell's end
+        ("sigmoid(x)*max(0, beta + x**3)", 1.0001, 0.98),
+        ("sigmoid(x)*max(0, beta + x**3)", 0.8, 0.98),
+        ("cos(x)/(log(abs(beta - exp(x)) + eps) + eps)", 1.0, 0.87),  # with a pole and two roots
+        ("exp(-beta*(min(0, cos(x)) - exp(x))**2)", 1.0, 0.8),  # the right tail is very steep
+    ],
+)
+def test_pieces_are_cut_where_their_polynomials_end(
+    text: str, parameter: float, share: float
+) -> None:
+    """Not farther: the longest that a few checks let pass would fail the many, and be lost."""
+    assert covered(text, "forward", parameter) > share
+
+
 GRADED = [
     "tanh(x)*sqrt(x)",
     "atan(x)*log(abs(x) + eps)",
@@ -634,6 +651,22 @@ def test_what_is_lost_is_told_from_what_is_undefined(text: str, at: float) -> No
     activation = compile(text, backend="cpu")
     x = torch.tensor([at, 0.5])
     torch.testing.assert_close(activation(x), activation.double()(x.double()).float())
+
+
+@pytest.mark.parametrize("routine", ["forward", "backward"])
+@pytest.mark.parametrize(
+    "text", ["min(-x, sqrt(x) + 1/(x + 9))", "max(sinh(x)/x, log(x))", "abs(log(-x) - 3/(x - 7))"]
+)
+def test_nothing_is_lost_where_a_condition_is_undefined(text: str, routine: str) -> None:
+    """Or every block of numbers of both signs would be computed in float64, too."""
+    compiled = program(parse(text))
+    (number,) = kernels.load([compiled], "accurate")
+    piece = kernels.Piece(number, compiled, "accurate", (routine, "f32"))
+    single = getattr(ctypes.CDLL(kernels.compiled([piece])[0]), piece.function)
+    x = np.linspace(-2, 2, 256, dtype=np.float32)
+    dy = [] if routine == "forward" else [np.ones_like(x)]
+    _, is_lost = accuracy.call(single, [*dy, x], 1)
+    assert not is_lost
 
 
 @pytest.mark.parametrize("text", ["exp(sqrt(x))", "sin(log(x)) + 1/(x - 2)", "tanh(sqrt(x))*x"])

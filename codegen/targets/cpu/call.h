@@ -204,19 +204,33 @@ struct Call final : Work {
     if constexpr (is_wide) {
       function(n, in, out);
     } else {
-      int32_t places[BLOCK];
-      const int64_t count = has_doubtful ? doubtful_places(n, in, places) : 0;
-      if (!function || count > n / 2 || function(n, in, out))
+      const Missing missing = has_doubtful ? doubtful_places(n, in) : Missing();
+      if (!function || missing.are_many(n) || function(n, in, out))
         compute_wide(n, in, out, memory);
-      else if (count)
-        compute_apart(places, count, in, out, [&](int64_t few, auto given, auto found) {
+      else if (missing.count)
+        compute_apart(missing, in, out, [&](int64_t few, auto given, auto found) {
           compute_wide(few, given, found, memory);
         });
     }
   }
 
-  int64_t doubtful_places(int64_t n, const float* const* in, int32_t* places) const {
-    int64_t count = 0;
+  // Where in a block of n elements an input is doubtful.
+  Missing doubtful_places(int64_t n, const float* const* in) const {
+    Missing found;
+#ifdef __AVX512F__
+    const __m512 bound = _mm512_set1_ps(doubtful.bound), least = _mm512_set1_ps(doubtful.least);
+    for (int64_t i = 0; i < n; i += 16) {
+      __mmask16 any = 0;
+      for (size_t k = 0; k < arguments.size(); ++k)
+        if (arguments[k].is_input) {
+          const __m512 size = _mm512_abs_ps(_mm512_loadu_ps(in[k] + i));
+          const __mmask16 is_small = _mm512_cmp_ps_mask(size, least, _CMP_LT_OQ);
+          any |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
+              _mm512_mask_cmp_ps_mask(is_small, size, _mm512_setzero_ps(), _CMP_GT_OQ);
+        }
+      found.add(any, i);
+    }
+#else
     uint8_t is_doubtful[BLOCK] = {};
     int any = 0;
     for (size_t k = 0; k < arguments.size(); ++k)
@@ -225,12 +239,12 @@ struct Call final : Work {
           is_doubtful[i] |= doubtful(in[k][i]);
           any |= is_doubtful[i];
         }
-    if (any)
-      for (int64_t i = 0; i < n; ++i) {
-        places[count] = int32_t(i);
-        count += is_doubtful[i];
-      }
-    return count;
+    for (int64_t i = 0; any && i < n; ++i) {
+      found.places[found.count] = int32_t(i);
+      found.count += is_doubtful[i];
+    }
+#endif
+    return found;
   }
 
   // The same by polynomials; false where they are not worth it.
@@ -243,7 +257,7 @@ struct Call final : Work {
     ::evaluate<float>(*pieces, {dy, x, b}, out, n, streams, &missing);
     if (missing.are_many(n)) return false;
     if (!missing.count) return true;
-    compute_apart(missing.places, missing.count, in, out, [&](int64_t few, auto given, auto found) {
+    compute_apart(missing, in, out, [&](int64_t few, auto given, auto found) {
       compute(few, given, found, memory);
     });
     return true;
@@ -253,8 +267,9 @@ struct Call final : Work {
   // its own memory.
   template <typename Compute>
   void compute_apart(
-      const int32_t* places, int64_t count, const T* const* in, T* const* out,
-      Compute compute) const {
+      const Missing& missing, const T* const* in, T* const* out, Compute compute) const {
+    const int32_t* places = missing.places;
+    const int64_t count = missing.count;
     const int64_t reads = arguments.size(), writes = results.size();
     const int64_t padded = (count + LANES - 1) / LANES * LANES;
     static thread_local std::vector<T> rows;

@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t MANY = 1 << 13;        // elements from which on
 constexpr int64_t MANY_MORE = 1 << 18;   // the same with parameters, which change
 constexpr double LARGEST_FACTOR = 64;    // of parameters: beyond, features may be too narrow
-constexpr float OTHER = 1.25;            // of an initial parameter: for what the shape is chosen
+constexpr float OTHERS[] = {1.25, 0.8};  // of initial parameters: for what the shape is chosen
 constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
 // When they are used.
@@ -21,7 +21,7 @@ constexpr double APIECE = 350;      // instructions that fitting takes for each 
 constexpr double TYPICAL = 1 << 20;  // elements of a call whose parameters are new
 constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
 constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for elements set aside
-constexpr double LITTLE = 4;        // instructions that no other shape is tried for
+constexpr double LITTLE = 2;        // instructions that no other shape is tried for
 constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
 
 // About how many instructions an element of a logistic distribution takes.
@@ -39,33 +39,56 @@ double cost_of_code(const Kernel& kernel, Routine routine) {
   return fits.cost * (kernel.single[routine] ? 1 : WIDE);
 }
 
-struct Choice {
-  int shape;  // its number
+// Polynomials at some parameters, and how many instructions, in all, fitting them takes.
+struct Fit {
   std::shared_ptr<Piecewise> pieces;
-  double again;  // instructions, in all, that fitting takes
+  double instructions;
 };
 
-// The cheapest polynomials of some shapes, where what they take the place of has a cost.
-Choice cheapest(
-    const Kernel& kernel, Routine routine, const std::vector<float>& parameters, double cost,
-    int first, int last, double caution) {
+Fit fitted(
+    const Kernel& kernel, Routine routine, const std::vector<float>& parameters, int shape,
+    double caution) {
   const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
   const Exact exact(kernel, routine, parameters);
+  const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
   const double apiece = WIDE * kernel.fits[routine].cost + APIECE * exact.results();
-  Choice found{first, nullptr, 0};
+  return {pieces, apiece * exact.points};
+}
+
+struct Choice {
+  int shape;                          // its number
+  double expected, again, share;      // instructions an element, those of fitting; as `Piecewise`
+  std::shared_ptr<Piecewise> pieces;  // at the last parameters
+};
+
+// The shape whose polynomials are cheapest, on the average over some settings of the parameters,
+// where what they take the place of has a cost.
+Choice cheapest(
+    const Kernel& kernel, Routine routine, const std::vector<std::vector<float>>& settings,
+    double cost, int last) {
+  const bool has_parameters = !settings[0].empty();
+  const double part = 1.0 / settings.size();
+  Choice best{};
   double least = std::numeric_limits<double>::infinity();
-  for (int shape = first; shape <= last; ++shape) {
-    const int64_t before = exact.points;
-    const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
-    const double again = apiece * (exact.points - before), expected = cost_of(*pieces, cost);
-    const double in_all = expected + (parameters.empty() ? 0 : again / TYPICAL);
-    if (in_all < least) {
-      found = {shape, pieces, again};
-      least = in_all;
+  for (int shape = 0; shape <= last; ++shape) {
+    Choice found{shape};
+    double at_least = 0;
+    for (const auto& parameters : settings) {
+      const Fit fit = fitted(kernel, routine, parameters, shape, has_parameters ? CAUTION : 1);
+      found.expected += part * cost_of(*fit.pieces, cost);
+      at_least += part * cost_of(*fit.pieces, 0);
+      found.again += part * fit.instructions;
+      found.share += part * fit.pieces->share;
+      found.pieces = fit.pieces;
     }
-    if (expected < cost_of(*pieces, 0) + LITTLE) break;  // a higher degree takes longer
+    const double in_all = found.expected + (has_parameters ? found.again / TYPICAL : 0);
+    if (in_all < least) {
+      least = in_all;
+      best = found;
+    }
+    if (found.expected < at_least + LITTLE) break;  // a higher degree takes longer
   }
-  return found;
+  return best;
 }
 
 // Keeps polynomials for calls with these parameters; none where the code is faster.
@@ -82,17 +105,23 @@ void keep(
 void choose_shape(const Kernel& kernel, Routine routine) {
   Fits& fits = kernel.fits[routine];
   if (fits.shape >= 0) return;
-  std::vector<float> others;
-  if (!kernel.is_scaled) others = kernel.initial;  // 1 may be special, as in beta*a + (1 - beta)*b
-  for (float& parameter : others) parameter *= OTHER;
-  const double caution = others.empty() ? 1 : CAUTION, cost = cost_of_code(kernel, routine);
+  std::vector<std::vector<float>> settings;
+  if (kernel.is_scaled || kernel.initial.empty()) {
+    settings.emplace_back();
+  } else {  // 1 may be special, as in beta*a + (1 - beta)*b
+    for (float other : OTHERS) {
+      settings.push_back(kernel.initial);
+      for (float& parameter : settings.back()) parameter *= other;
+    }
+  }
+  const double cost = cost_of_code(kernel, routine);
   const int last = kernel.is_scaled ? LAST_UNGRADED : LAST_SHAPE;
-  const auto [shape, pieces, again] = cheapest(kernel, routine, others, cost, 0, last, caution);
-  fits.share = pieces->share;
-  fits.expected = cost_of(*pieces, cost);
-  fits.again = again;
-  fits.shape = shape;
-  if (others.empty()) keep(fits, others, pieces, cost);
+  const Choice choice = cheapest(kernel, routine, settings, cost, last);
+  fits.share = choice.share;
+  fits.expected = choice.expected;
+  fits.again = choice.again;
+  fits.shape = choice.shape;
+  if (settings[0].empty()) keep(fits, {}, choice.pieces, cost);
 }
 
 // The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
@@ -100,13 +129,9 @@ void choose_shape(const Kernel& kernel, Routine routine) {
 std::shared_ptr<const Piecewise> fitted(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
   const Fits& fits = kernel.fits[routine];
-  const double cost = cost_of_code(kernel, routine);
-  auto of_shape = [&](int shape) {
-    return cheapest(kernel, routine, parameters, cost, shape, shape, 1).pieces;
-  };
-  auto pieces = of_shape(fits.shape);
+  auto pieces = fitted(kernel, routine, parameters, fits.shape, 1).pieces;
   if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
-    pieces = of_shape(fits.shape + 1);
+    pieces = fitted(kernel, routine, parameters, fits.shape + 1, 1).pieces;
   return pieces;
 }
 

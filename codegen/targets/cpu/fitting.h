@@ -46,6 +46,7 @@ constexpr int HIGHEST_ORDER = 4;   // of such a root
 constexpr int CUT_BELOW = 8;       // cells from 0, that may be two pieces, if they have one width
 constexpr double CUT_ABOVE = 0.01;  // share of a logistic distribution in others that may be
 constexpr double NEAR_END = 1 / 16.0;  // of a cell, for the first of them at least
+constexpr double PARTS[] = {0, NEAR_END, 2 * NEAR_END, 4 * NEAR_END};  // of a cell, left out for it
 
 // How they are checked.
 constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
@@ -263,7 +264,7 @@ class Fitting {
     return found;
   }
 
-  // Where each result changes its sign, or touches 0.
+  // Where each result changes its sign, touches 0, or becomes 0 and stays so.
   void find_roots(const std::vector<Sampled>& cells) {
     roots.assign(exact.results(), {});
     for (int64_t k = 0; k < exact.results(); ++k) {
@@ -280,7 +281,9 @@ class Fitting {
       }
       double last = 0;
       for (size_t i = 0; i < x.size(); ++i) {
-        if (y[i] * last < 0 || touches_0(y, i)) roots[k].push_back(x[i]);
+        const bool is_known = i && !std::isnan(y[i] + y[i - 1]);
+        const bool stays = is_known && (y[i] == 0) != (y[i - 1] == 0);
+        if (y[i] * last < 0 || stays || touches_0(y, i)) roots[k].push_back(x[i]);
         if (y[i] != 0) last = y[i];
       }
     }
@@ -480,13 +483,13 @@ class Fitting {
       Piece rest = fitted(first.high, high);
       if (rest.is_accurate || !second.is_accurate) return {{first, rest}};
     }
-    for (double part : {0.0, NEAR_END}) {
+    if (!second.is_accurate) return {{Piece{low, high, {}, false}}};
+    for (double part : PARTS) {
       const float at = std::max(float(low + part * width), of_rank(rank(low) + 1));
       if (Piece rest = fitted(at, high); rest.is_accurate)
         return {{part ? Piece{low, at, {}, false} : fitted(low, at), rest}};
     }
-    if (second.is_accurate) return {{Piece{low, middle, {}, false}, second}};
-    return {{Piece{low, high, {}, false}}};
+    return {{Piece{low, middle, {}, false}, second}};
   }
 
   std::shared_ptr<Piecewise> assembled(std::vector<Cell>& cells, const std::vector<int>& order) {

@@ -129,7 +129,7 @@ bool is_same(float found, float right, float largest) {
 // without the numbers near 0, where those are the only ones.
 template <typename S, typename Entry>
 Piecewise* checked(const Kernel& kernel, Routine routine, const Entry* right) {
-  auto pieces = cheapest(kernel, routine, {}, LOOKING_UP, 0, LAST_SHAPE, 1).pieces;
+  auto pieces = cheapest(kernel, routine, {std::vector<float>()}, LOOKING_UP, LAST_SHAPE).pieces;
   const auto numbers = all_numbers<S>();
   const std::vector<float> x(numbers.begin(), numbers.end()), dy(ALL, 1.0f);
   std::vector<float> y(ALL);

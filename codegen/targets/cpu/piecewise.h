@@ -87,12 +87,25 @@ struct Elements {
   const float* b;  // for a scaled function
 };
 
-// The elements of a block that no polynomial is accurate for.
+// The elements of a block that polynomials, or float32 code, are not accurate for.
 struct Missing {
   int64_t count = 0;
   int32_t places[BLOCK + 16];  // in the block; room for a whole vector
 
   bool are_many(int64_t n) const { return count > n / 2; }
+
+#ifdef __AVX512F__
+  // Those of 16 elements from the first on, or of other 16 places.
+  void add(__mmask16 which, int64_t first) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    add(which, _mm512_add_epi32(lane, _mm512_set1_epi32(int(first))));
+  }
+  void add(__mmask16 which, __m512i from) {
+    // Some processors take a hundred times as long to store no more than these.
+    _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(which, from));
+    count += __builtin_popcount(which);
+  }
+#endif
 };
 
 #ifdef __AVX512F__
@@ -250,13 +263,8 @@ inline __attribute__((always_inline)) void evaluate_some(
         value[k][v] = _mm512_fmadd_ps(
             value[k][v], r[k][v], entry(polynomials[k].coefficients[power], place[v]));
   for (int v = 0; v < VECTORS; ++v)
-    if (__builtin_expect(without[v], 0) && missing) {
-      const __m512i places = _mm512_add_epi32(_mm512_set1_epi32(int(i)), lanes<S>(v));
-      int64_t& count = missing->count;
-      // Some processors take a hundred times as long to store no more than these.
-      _mm512_storeu_si512(missing->places + count, _mm512_maskz_compress_epi32(without[v], places));
-      count += __builtin_popcount(without[v]);
-    }
+    if (__builtin_expect(without[v], 0) && missing)
+      missing->add(without[v], _mm512_add_epi32(_mm512_set1_epi32(int(i)), lanes<S>(v)));
   for (int k = 0; k < RESULTS; ++k) {
     for (int v = 0; v < VECTORS; ++v) {
       __m512& y = value[k][v];
