@@ -82,6 +82,23 @@ struct Doubtful {
     const float size = std::abs(x);
     return (size > bound) | ((size < least) & (size > 0));
   }
+
+  // Whether one of n elements may be, by their bits, which are as |x| is ordered.
+  bool any(const float* x, int64_t n) const {
+    uint32_t largest = 0, smallest = -1;  // |x|, and one less, of which 0 is the largest
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t size = bits(x[i]) & 0x7fffffff;
+      largest = std::max(largest, size);
+      smallest = std::min(smallest, size - 1);
+    }
+    return largest > bits(bound) || (least > 0 && smallest < bits(least) - 1);
+  }
+
+  static uint32_t bits(float x) {
+    uint32_t found;
+    std::memcpy(&found, &x, 4);
+    return found;
+  }
 };
 
 // Tensors hold S, kernels compute with T.
@@ -217,31 +234,30 @@ struct Call final : Work {
   // Where in a block of n elements an input is doubtful.
   Missing doubtful_places(int64_t n, const float* const* in) const {
     Missing found;
+    bool any = false;
+    for (size_t k = 0; k < arguments.size(); ++k)
+      any |= arguments[k].is_input && doubtful.any(in[k], n);
+    if (!any) return found;
 #ifdef __AVX512F__
     const __m512 bound = _mm512_set1_ps(doubtful.bound), least = _mm512_set1_ps(doubtful.least);
     for (int64_t i = 0; i < n; i += 16) {
-      __mmask16 any = 0;
+      __mmask16 which = 0;
       for (size_t k = 0; k < arguments.size(); ++k)
         if (arguments[k].is_input) {
           const __m512 size = _mm512_abs_ps(_mm512_loadu_ps(in[k] + i));
           const __mmask16 is_small = _mm512_cmp_ps_mask(size, least, _CMP_LT_OQ);
-          any |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
+          which |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
               _mm512_mask_cmp_ps_mask(is_small, size, _mm512_setzero_ps(), _CMP_GT_OQ);
         }
-      found.add(any, i);
+      found.add(which, i);
     }
 #else
-    uint8_t is_doubtful[BLOCK] = {};
-    int any = 0;
-    for (size_t k = 0; k < arguments.size(); ++k)
-      if (arguments[k].is_input)
-        for (int64_t i = 0; i < n; ++i) {
-          is_doubtful[i] |= doubtful(in[k][i]);
-          any |= is_doubtful[i];
-        }
-    for (int64_t i = 0; any && i < n; ++i) {
+    for (int64_t i = 0; i < n; ++i) {
+      bool is_doubtful = false;
+      for (size_t k = 0; k < arguments.size(); ++k)
+        is_doubtful |= arguments[k].is_input && doubtful(in[k][i]);
       found.places[found.count] = int32_t(i);
-      found.count += is_doubtful[i];
+      found.count += is_doubtful;
     }
 #endif
     return found;
