@@ -281,12 +281,16 @@ class Fitting {
       }
       double last = 0;
       for (size_t i = 0; i < x.size(); ++i) {
-        const bool is_known = i && !std::isnan(y[i] + y[i - 1]);
-        const bool stays = is_known && (y[i] == 0) != (y[i - 1] == 0);
-        if (y[i] * last < 0 || stays || touches_0(y, i)) roots[k].push_back(x[i]);
+        if (y[i] * last < 0 || becomes_0(y, i) || touches_0(y, i)) roots[k].push_back(x[i]);
         if (y[i] != 0) last = y[i];
       }
     }
+  }
+
+  // Or begins to be something else; but not what float64 has no smaller numbers for.
+  static bool becomes_0(const std::vector<double>& y, size_t at) {
+    if (!at || std::isnan(y[at] + y[at - 1]) || (y[at] == 0) == (y[at - 1] == 0)) return false;
+    return std::abs(y[at] + y[at - 1]) >= std::numeric_limits<float>::min();
   }
 
   static bool touches_0(const std::vector<double>& y, size_t at) {
