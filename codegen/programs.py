@@ -119,6 +119,14 @@ class Routine:
     @cached_property
     def undefined(self) -> tuple[frozenset[int], ...]:
         """For each step those that make it NaN, being NaN where the function is undefined."""
+        return self._undefined(by_conditions=False)
+
+    @cached_property
+    def unfounded(self) -> tuple[frozenset[int], ...]:
+        """`undefined`, and those that make a condition of the step compare what is undefined."""
+        return self._undefined(by_conditions=True)
+
+    def _undefined(self, by_conditions: bool) -> tuple[frozenset[int], ...]:
         found: list[frozenset[int]] = []
         for place, step in enumerate(self.steps):
             inner = [
@@ -126,9 +134,11 @@ class Routine:
                 for operand in step.operands
             ]
             sources = frozenset[int]().union(*inner)
-            if step.operator == "where":  # or they make it depend on what is undefined
+            if step.operator == "where":
                 of_branches = inner[2] if self._is_far(step.operands[0]) else inner[1] & inner[2]
                 sources = inner[0] | of_branches
+            elif step.operator in COMPARISONS and not by_conditions:
+                sources = frozenset()
             is_source = len(inner) == 1 and OPERATORS[step.operator].domain
             found.append(sources | {place} if is_source and self._decides_truly(step) else sources)
         return tuple(found)

@@ -686,6 +686,15 @@ def test_undefined_values_stay_undefined(text: str) -> None:
     assert activation(x).isnan().tolist() == [True, False, True, True]
 
 
+@pytest.mark.parametrize(
+    "text", ["exp(where(sqrt(x) > 1, x, -x))", "sinh(where(log(x) > 0, 1, x))"]
+)
+def test_conditions_on_undefined_values_do_not_hold(text: str) -> None:
+    activation = compile(text, backend="cpu")
+    x = torch.linspace(-3, 3, 100)
+    torch.testing.assert_close(activation(x), activation.double()(x.double()).float())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_piecewise_polynomials_of_half_types(dtype: torch.dtype) -> None:
     activation = compile("x*sigmoid(beta*x) + sin(x)", backend="cpu")

@@ -130,7 +130,7 @@ class CRenderer(Renderer):
             elif step.operator in self.functions and step.operator != "where":
                 known = lows.get(first.step) if isinstance(first, Earlier) else None
                 carried = known if self.carries(step.operator) else None
-                defined = _defined(routine, first)
+                defined = _defined(first, routine.undefined)
                 if defined and _may_lose(f"{step.operator}_{self.precision}"):
                     given = Code(f"{name}_of")  # a call inside of a condition would be a branch
                     value = self.call(step.operator, [given, *operands[1:]], carried)
@@ -157,7 +157,7 @@ class CRenderer(Renderer):
         for number, result in enumerate(routine.results):
             lines.append(f"out{number}[i] = {code(result).text};")
             if self.checked and not routine.is_total and isinstance(result, Earlier):
-                defined = _defined(routine, result)
+                defined = _defined(result, routine.unfounded)
                 missing = f"not_finite({code(result).text})"
                 lines.append(f"lost |= {f'{defined} ? {missing} : 0' if defined else missing};")
         return lines
@@ -297,11 +297,11 @@ def _may_lose(function: str) -> bool:
     return "int *lost" in _SIGNATURES[function]
 
 
-def _defined(routine: Routine, operand: Operand) -> str:
-    """Code for: it is not NaN where the function is undefined; empty if it never is."""
+def _defined(operand: Operand, undefined: Sequence[Set[int]]) -> str:
+    """Code for: none of the steps that make it undefined is NaN; empty if there are none."""
     if not isinstance(operand, Earlier):
         return ""
-    return " & ".join(f"(t{k + 1} == t{k + 1})" for k in sorted(routine.undefined[operand.step]))
+    return " & ".join(f"(t{k + 1} == t{k + 1})" for k in sorted(undefined[operand.step]))
 
 
 def _earlier(operand: Operand, steps: Sequence[Step]) -> Step | None:
