@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_depth = 0  # of blocks inside of each other
 _pressed = False
 
 
@@ -22,7 +23,7 @@ def check_for_interrupt() -> None:
 
     To be called in the main thread, wherever the work can be broken off.
     """
-    if _pressed and threading.current_thread() is threading.main_thread():
+    if _depth and _pressed and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
 
@@ -33,28 +34,27 @@ def interrupts_noted() -> Iterator[None]:
     An error that leaves the block after one becomes KeyboardInterrupt. A handler that the caller
     has installed, and a thread other than the main one, are left alone.
     """
+    global _depth, _pressed
     mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not mine or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _note):
         yield
         return
-    signal.signal(signal.SIGINT, _note)
+    _pressed = _pressed and _depth > 0
+    _depth += 1
     try:
+        signal.signal(signal.SIGINT, _note)
         yield
     except Exception as error:
         if _pressed:
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        _forget()
+        _depth -= 1
+        if not _depth:  # a Ctrl-C just now would leave our handler, and the next block ends that
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     global _pressed
     _pressed = True
     raise KeyboardInterrupt
-
-
-def _forget() -> None:
-    global _pressed
-    _pressed = False

@@ -443,6 +443,23 @@ def test_ctrl_c_of_one_search_is_forgotten_by_the_next(tmp_path: Path) -> None:
         raise ImportError
 
 
+def test_ctrl_c_as_the_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It interrupts once, and nothing that comes later."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
+    def pressed_first(number: int, handler: Any) -> None:
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    with pytest.raises(KeyboardInterrupt), interrupts_noted():
+        monkeypatch.setattr(signal, "signal", pressed_first)
+    check_for_interrupt()
+    with interrupts_noted():
+        check_for_interrupt()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
     stop = stop_after(3)
     with pytest.raises(KeyboardInterrupt):

@@ -385,14 +385,22 @@ def test_pieces_are_cut_where_their_polynomials_end(
     assert covered(text, "forward", parameter) > share
 
 
-@pytest.mark.parametrize("text", ["exp(-sinh(x)**2)", "x*exp(-x**4)", "exp(-beta*x**6)"])
-def test_underflow_is_no_root(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exp(-sinh(x)**2)",
+        "x*exp(-x**4)",
+        "exp(-beta*x**6)",
+        "where(x > 0.5, erfc(4*x), 0)",
+    ],
+)
+def test_underflow_and_steps_are_no_roots(text: str) -> None:
     """Polynomials of steep tails are accurate relative to the tails, not to what is beside them."""
     activation = compile(text, backend="cpu")
     x = torch.linspace(0.5, 3, MANY_MORE)
     y, exact = activation(x).detach().double(), activation.double()(x.double()).detach()
     counts = exact >= torch.finfo(torch.float32).tiny
-    assert ((y - exact).abs() <= 2.0**-22 * exact)[counts].all()
+    assert ((y - exact).abs() <= 3 * 2.0**-23 * exact)[counts].all()
 
 
 GRADED = [

@@ -57,8 +57,9 @@ constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piec
 constexpr int OCTAVES = 29;         // towards 0, that are checked
 constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
 constexpr double GOLDEN = 0.6180339887498949;  // its multiples' fractions are spread evenly
-constexpr int CLOSE = 3;            // points, within which a result that touches 0
+constexpr size_t CLOSE = 3;         // points, within which a result that touches 0
 constexpr double FALLEN = 0.25;     // has fallen to this
+constexpr double RISEN = 0.3;       // or begins with this at most, after it has been 0
 constexpr double TRUSTED = 0x1p-28;  // values near a root of which float64 gives all of a float
 
 // A unit in the last place of a float of some size.
@@ -287,10 +288,16 @@ class Fitting {
     }
   }
 
-  // Or begins to be something else; but not what float64 has no smaller numbers for.
+  // Or rises from it after it has stayed 0. A step is no root, nor is what float64 has no smaller
+  // numbers for.
   static bool becomes_0(const std::vector<double>& y, size_t at) {
-    if (!at || std::isnan(y[at] + y[at - 1]) || (y[at] == 0) == (y[at - 1] == 0)) return false;
-    return std::abs(y[at] + y[at - 1]) >= std::numeric_limits<float>::min();
+    auto rises = [&](size_t first, size_t beyond) {
+      const double size = std::abs(y[first]);
+      return size >= std::numeric_limits<float>::min() && size <= RISEN * std::abs(y[beyond]);
+    };
+    if (at <= CLOSE || at + CLOSE >= y.size()) return false;
+    if (y[at - 1] == 0) return rises(at, at + CLOSE);
+    return y[at] == 0 && rises(at - 1, at - 1 - CLOSE);
   }
 
   static bool touches_0(const std::vector<double>& y, size_t at) {
