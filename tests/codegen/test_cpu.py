@@ -284,11 +284,16 @@ def test_what_float32_code_is_not_accurate_for_is_computed_in_float64(
 
 def range_of(text: str, routine: str) -> accuracy.Range:
     """Where a routine's float32 code is used."""
+    code = getattr(program(parse(text)), routine)
+    return accuracy.single_range(code, "accurate", single_code(text, routine))
+
+
+def single_code(text: str, routine: str) -> Callable[..., int]:
+    """A routine's float32 code."""
     activation = program(parse(text))
     (number,) = kernels.load([activation], "accurate")
     piece = kernels.Piece(number, activation, "accurate", (routine, "f32"))
-    single = getattr(ctypes.CDLL(kernels.compiled([piece])[0]), piece.function)
-    return accuracy.single_range(getattr(activation, routine), "accurate", single)
+    return getattr(ctypes.CDLL(kernels.compiled([piece])[0]), piece.function)
 
 
 MANY = 1 << 13  # elements from which on polynomials take the place of slow float32 code
@@ -677,13 +682,9 @@ def test_what_is_lost_is_told_from_what_is_undefined(text: str, at: float) -> No
 )
 def test_nothing_is_lost_where_a_condition_is_undefined(text: str, routine: str) -> None:
     """Or every block of numbers of both signs would be computed in float64, too."""
-    compiled = program(parse(text))
-    (number,) = kernels.load([compiled], "accurate")
-    piece = kernels.Piece(number, compiled, "accurate", (routine, "f32"))
-    single = getattr(ctypes.CDLL(kernels.compiled([piece])[0]), piece.function)
     x = np.linspace(-2, 2, 256, dtype=np.float32)
     dy = [] if routine == "forward" else [np.ones_like(x)]
-    _, is_lost = accuracy.call(single, [*dy, x], 1)
+    _, is_lost = accuracy.call(single_code(text, routine), [*dy, x], 1)
     assert not is_lost
 
 
@@ -701,6 +702,15 @@ def test_conditions_on_undefined_values_do_not_hold(text: str) -> None:
     activation = compile(text, backend="cpu")
     x = torch.linspace(-3, 3, 100)
     torch.testing.assert_close(activation(x), activation.double()(x.double()).float())
+
+
+def test_conditions_on_undefined_values_do_not_hold_between_the_probes() -> None:
+    """The measurement at load sees x and gate on one ray, where this is defined everywhere."""
+    activation = compile("exp(where(sqrt(max(-x, gate)) > 1, x, gate))", backend="cpu")
+    x, gate = torch.meshgrid(torch.linspace(-3, 3, 20), torch.linspace(-2, 2, 20), indexing="ij")
+    found = activation(x, gate)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, activation.double()(x.double(), gate.double()).float())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -249,7 +249,7 @@ struct Call final : Work {
           which |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
               _mm512_mask_cmp_ps_mask(is_small, size, _mm512_setzero_ps(), _CMP_GT_OQ);
         }
-      found.add(which, i);
+      found.add(which, i, lanes<float>(0));
     }
 #else
     for (int64_t i = 0; i < n; ++i) {

@@ -45,7 +45,7 @@ struct Fit {
   double instructions;
 };
 
-Fit fitted(
+Fit of_shape(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters, int shape,
     double caution) {
   const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
@@ -74,7 +74,7 @@ Choice cheapest(
     Choice found{shape};
     double at_least = 0;
     for (const auto& parameters : settings) {
-      const Fit fit = fitted(kernel, routine, parameters, shape, has_parameters ? CAUTION : 1);
+      const Fit fit = of_shape(kernel, routine, parameters, shape, has_parameters ? CAUTION : 1);
       found.expected += part * cost_of(*fit.pieces, cost);
       at_least += part * cost_of(*fit.pieces, 0);
       found.again += part * fit.instructions;
@@ -129,9 +129,9 @@ void choose_shape(const Kernel& kernel, Routine routine) {
 std::shared_ptr<const Piecewise> fitted(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
   const Fits& fits = kernel.fits[routine];
-  auto pieces = fitted(kernel, routine, parameters, fits.shape, 1).pieces;
+  auto pieces = of_shape(kernel, routine, parameters, fits.shape, 1).pieces;
   if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
-    pieces = fitted(kernel, routine, parameters, fits.shape + 1, 1).pieces;
+    pieces = of_shape(kernel, routine, parameters, fits.shape + 1, 1).pieces;
   return pieces;
 }
 

@@ -265,7 +265,7 @@ class Fitting {
     return found;
   }
 
-  // Where each result changes its sign, touches 0, or becomes 0 and stays so.
+  // Where each result changes its sign, touches 0, or rises from it.
   void find_roots(const std::vector<Sampled>& cells) {
     roots.assign(exact.results(), {});
     for (int64_t k = 0; k < exact.results(); ++k) {
@@ -282,15 +282,14 @@ class Fitting {
       }
       double last = 0;
       for (size_t i = 0; i < x.size(); ++i) {
-        if (y[i] * last < 0 || becomes_0(y, i) || touches_0(y, i)) roots[k].push_back(x[i]);
+        if (y[i] * last < 0 || rises_from_0(y, i) || touches_0(y, i)) roots[k].push_back(x[i]);
         if (y[i] != 0) last = y[i];
       }
     }
   }
 
-  // Or rises from it after it has stayed 0. A step is no root, nor is what float64 has no smaller
-  // numbers for.
-  static bool becomes_0(const std::vector<double>& y, size_t at) {
+  // After it has stayed 0. A step is no root, nor is what float64 has no smaller numbers for.
+  static bool rises_from_0(const std::vector<double>& y, size_t at) {
     auto rises = [&](size_t first, size_t beyond) {
       const double size = std::abs(y[first]);
       return size >= std::numeric_limits<float>::min() && size <= RISEN * std::abs(y[beyond]);
@@ -450,26 +449,19 @@ class Fitting {
     return true;
   }
 
+  // Without branches, so that loops are vectorised.
   bool is_within(float value, double exact, double size, double share, int order) const {
-    if (value == float(exact) || (std::isnan(value) && std::isnan(exact))) return true;
-    if (!std::isfinite(exact)) return false;
-    size = std::max(size, std::abs(exact));
-    return std::abs(value - exact) <= (share * tolerance + 0.5 * (order - 1)) * unit(size);
+    const bool is_equal = (value == float(exact)) | (std::isnan(value) & std::isnan(exact));
+    const double allowed =
+        (share * tolerance + 0.5 * (order - 1)) * unit(std::max(size, std::abs(exact)));
+    return is_equal | (std::isfinite(exact) & (std::abs(value - exact) <= allowed));
   }
 
-  // The same at all of some numbers, none of them near a root, in a loop that is vectorised.
+  // At all of some numbers, none of them near a root.
   bool are_within(
       const float* values, const double* exact, int count, double share, int order) const {
-    constexpr double infinity = std::numeric_limits<double>::infinity();
-    const double units = share * tolerance + 0.5 * (order - 1);
     int failures = 0;
-    for (int i = 0; i < count; ++i) {
-      const bool is_equal = (values[i] == float(exact[i])) |
-          ((values[i] != values[i]) & (exact[i] != exact[i]));
-      const double size = std::abs(exact[i]), error = std::abs(values[i] - exact[i]);
-      const bool is_close = (size < infinity) & (error <= units * unit(size));
-      failures += !(is_equal | is_close);
-    }
+    for (int i = 0; i < count; ++i) failures += !is_within(values[i], exact[i], 0, share, order);
     return !failures;
   }
 

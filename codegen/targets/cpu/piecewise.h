@@ -95,14 +95,11 @@ struct Missing {
   bool are_many(int64_t n) const { return count > n / 2; }
 
 #ifdef __AVX512F__
-  // Those of 16 elements from the first on, or of other 16 places.
-  void add(__mmask16 which, int64_t first) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    add(which, _mm512_add_epi32(lane, _mm512_set1_epi32(int(first))));
-  }
-  void add(__mmask16 which, __m512i from) {
+  // Those of 16 elements that lie in these lanes, from the first on.
+  void add(__mmask16 which, int64_t first, __m512i lanes) {
+    const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(int(first)), lanes);
     // Some processors take a hundred times as long to store no more than these.
-    _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(which, from));
+    _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(which, all));
     count += __builtin_popcount(which);
   }
 #endif
@@ -263,8 +260,7 @@ inline __attribute__((always_inline)) void evaluate_some(
         value[k][v] = _mm512_fmadd_ps(
             value[k][v], r[k][v], entry(polynomials[k].coefficients[power], place[v]));
   for (int v = 0; v < VECTORS; ++v)
-    if (__builtin_expect(without[v], 0) && missing)
-      missing->add(without[v], _mm512_add_epi32(_mm512_set1_epi32(int(i)), lanes<S>(v)));
+    if (__builtin_expect(without[v], 0) && missing) missing->add(without[v], i, lanes<S>(v));
   for (int k = 0; k < RESULTS; ++k) {
     for (int v = 0; v < VECTORS; ++v) {
       __m512& y = value[k][v];
