@@ -17,10 +17,14 @@ import numpy as np
 
 from actsearch.codegen.gradients import CLEAN
 from actsearch.codegen.trials import LARGEST, SETTLED, THRESHOLDS, Array, Clamp, Trial, one_sign
+from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.expression import Expression, Number, Parameter, call
 
 _GROWS = 2.0**SETTLED  # times, over those points, what grows to infinity
 _GROWN = 2.0**64  # a value at the largest number that has grown and will go on
+_GROWS_ON = 2.0**16  # a value at a smaller one that will; its reciprocal shrinks on to 0
+_RESIDUE = 2.0**-40  # what terms of float64 that cancel may leave
+_DIGITS = 60  # to tell a limit from a residue
 _FAR = -2  # up to which thresholds a sign there may stand for that at infinity
 _STEADY = 0.99  # of the step before, by which values grow without bound
 
@@ -51,7 +55,11 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
     here = (trial.points[leaf][:, -1] == sign * np.inf) & ~trial.vanishing
     found = np.broadcast_to(trial.value(root, single=True), trial.shape)[here, -1]
     exact = np.broadcast_to(trial.value(root, single=False), trial.shape)[here]
-    limits = np.array([_limit(row[:-1]) for row in exact]).astype(np.float32)
+    limits = np.array([_limit(row[:-1]) for row in exact])
+    for k in np.flatnonzero((np.abs(limits) < _RESIDUE) & (limits != 0)):
+        if _is_residue(trial, root, int(np.flatnonzero(here)[k])):
+            limits[k] = exact[k] = 0.0
+    limits = limits.astype(np.float32)
     known = ~np.isnan(limits)
     if np.all((found == limits)[known]):
         return root
@@ -82,12 +90,25 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
             return form
     for threshold in THRESHOLDS[1:_FAR]:
         there = trial.held(root, leaf, replace(clamp, threshold=threshold), single=True)[here, -1]
+        nearer = root.substitute({leaf: call("where", beyond, Number(sign * threshold), leaf)})
+        grown = call("mul", nearer, leaf if clamp.above else -leaf)
         if np.all((there * np.inf == limits)[known]):
-            nearer = root.substitute({leaf: call("where", beyond, Number(sign * threshold), leaf)})
-            return call(
-                "where", beyond, call("mul", nearer, leaf if clamp.above else -leaf), nearer
-            )
+            return call("where", beyond, grown, nearer)
+        grows, shrinks = np.abs(there) > _GROWS_ON, np.abs(there) < 1 / _GROWS_ON
+        values = np.where(grows, there * np.inf, np.where(shrinks, 0.0, there))
+        if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
+            size = call("abs", nearer)
+            rest = call("where", call("lt", size, Number(1 / _GROWS_ON)), Number(0), nearer)
+            there_ = call("where", call("gt", size, Number(_GROWS_ON)), grown, rest)
+            return call("where", beyond, there_, nearer)
     return written
+
+
+def _is_residue(trial: Trial, root: Expression, ray: int) -> bool:
+    """Whether only rounding keeps an expression from 0 at the largest number of a ray."""
+    names = [*root.inputs, *root.parameters]
+    at = {leaf.name: float(trial.points[leaf][ray, -2]) for leaf in names}
+    return abs(evaluate(root, at, backend="mpmath", digits=_DIGITS)[()]) < 10.0 ** -(_DIGITS // 2)
 
 
 def _weights(root: Expression) -> list[Parameter]:

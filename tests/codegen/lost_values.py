@@ -32,6 +32,7 @@ GROUP = 16  # a group is computed in float64 as a whole
 BATCH = 64  # expressions compiled in one go
 EXPONENTIAL = [150 * 1.27**k for k in range(13)]  # exp(exp(x)) has digits here
 ALGEBRAIC = [2.0 ** (12 + 4 * k) for k in range(13)]  # x/(x + 1000) is 1 here
+GROWN, NEGLIGIBLE = 1e30, 1e-30  # what is larger will be infinite; what is smaller, 0
 CLOSE = 1e-5  # how near, relatively, the last two values there are where there is a limit
 
 _SMALL = [0.0, 1.4e-45, 1e-40, 2.0**-126, 1e-30, 1e-20, 1e-10, 1e-7, 1e-6, 1e-3, 0.03]
@@ -146,21 +147,29 @@ def _wrong_limits(
 ) -> Iterator[Loss]:
     """Where results at x = inf and x = -inf are not what values at ever larger x converge to.
 
-    Nor what the result is at the largest number: in floats x + 1 - x has other limits than in R.
+    Nor what the result at the largest number is, or grows on from: in floats x + 1 - x has other
+    limits than in R, and max(x, x + 1) is a tie.
     """
     given = {p.name: held[p.name] for p in formula.parameters}
     infinite, large = found.astype(np.float64).reshape(2, 2)
     for sign, value, before in zip((1.0, -1.0), infinite, large, strict=True):
+        goes_on = before if abs(before) < GROWN else np.copysign(np.inf, before)
+        if value in (before, goes_on):
+            continue
         right = None
         for sizes in (EXPONENTIAL, ALGEBRAIC):
             at = given | {"x": sign * np.array(sizes)}
-            exact = evaluate(formula, at, backend="mpmath", digits=DIGITS)
+            exact = list(
+                np.broadcast_to(evaluate(formula, at, backend="mpmath", digits=DIGITS), len(sizes))
+            )
             if right is None:
-                right = limit(list(np.broadcast_to(exact, len(sizes))))
-        if right is None or (np.isfinite(value) and value == before):
+                right = limit(exact)
+            elif limit(exact) is None and NEGLIGIBLE < max(map(abs, exact)) < GROWN:
+                right = None  # it oscillates farther out
+        if right is None:
             continue
         right = np.copysign(np.inf, right) if abs(right) > LARGEST else right
-        if not np.isclose(value, right, rtol=10 * CLOSE, atol=1e-30):
+        if not np.isclose(value, right, rtol=10 * CLOSE, atol=NEGLIGIBLE):
             yield Loss(expression, of, {"x": sign * np.inf, **held}, float(value), right)
 
 
