@@ -97,18 +97,19 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
         grows, shrinks = np.abs(there) > _GROWS_ON, np.abs(there) < 1 / _GROWS_ON
         values = np.where(grows, there * np.inf, np.where(shrinks, 0.0, there))
         if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
-            size = call("abs", nearer)
-            rest = call("where", call("lt", size, Number(1 / _GROWS_ON)), Number(0), nearer)
-            there_ = call("where", call("gt", size, Number(_GROWS_ON)), grown, rest)
-            return call("where", beyond, there_, nearer)
+            large = call("gt", call("abs", nearer), Number(_GROWS_ON))
+            small = call("lt", call("abs", nearer), Number(1 / _GROWS_ON))
+            end = call("where", large, grown, call("where", small, Number(0), nearer))
+            return call("where", beyond, end, nearer)
     return written
 
 
 def _is_residue(trial: Trial, root: Expression, ray: int) -> bool:
     """Whether only rounding keeps an expression from 0 at the largest number of a ray."""
-    names = [*root.inputs, *root.parameters]
-    at = {leaf.name: float(trial.points[leaf][ray, -2]) for leaf in names}
-    return abs(evaluate(root, at, backend="mpmath", digits=_DIGITS)[()]) < 10.0 ** -(_DIGITS // 2)
+    names = {leaf: leaf.name for leaf in root.inputs} | {p: p.name for p in root.parameters}
+    at = {name: float(trial.points[leaf][ray, -2]) for leaf, name in names.items()}
+    value = evaluate(root, at, backend="mpmath", digits=_DIGITS)[()]
+    return bool(abs(value) < 10.0 ** -(_DIGITS // 2))
 
 
 def _weights(root: Expression) -> list[Parameter]:

@@ -34,7 +34,7 @@ DY = Parameter("∂y")
 
 # Operators whose results have signs that those of their operands tell, and those that never round.
 _SIGN_KEEPING = {"neg", "abs", "sign", "relu", "max", "min", "sqrt"}
-_EXACT = (_SIGN_KEEPING - {"sqrt"}) | {"where"} | COMPARISONS
+EXACT = (_SIGN_KEEPING - {"sqrt"}) | {"where"} | COMPARISONS
 _DOMAIN_BY_SIGN = {"sqrt", "log"}
 _FAR = {("gt", LARGEST), ("lt", -LARGEST)}
 _WHOLE_POWERS = 16  # up to here a whole power becomes multiplications
@@ -172,7 +172,7 @@ class Routine:
         exact: set[int] = set()
         of_true_sign: set[int] = set()
         for place, step in enumerate(self.steps):
-            if step.operator in _EXACT and all(self._is_known(o, exact) for o in step.operands):
+            if step.operator in EXACT and all(self._is_known(o, exact) for o in step.operands):
                 exact.add(place)
             keeps_signs = step.operator in _SIGN_KEEPING
             if place in exact or (
@@ -180,6 +180,11 @@ class Routine:
             ):
                 of_true_sign.add(place)
         return exact, of_true_sign
+
+    @cached_property
+    def roundings(self) -> int:
+        """How many steps round their results."""
+        return sum(step.operator not in EXACT for step in self.steps)
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -18,20 +18,26 @@ from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
-_PER_STEP = 0.4  # of them that each operation may add, in code of more than so many steps:
-_SHORT = 4
-_PER_FUNCTION = 1.25  # of them that each may add that takes far longer in float64:
+_PER_STEP = 0.4  # of them that each operation may add that rounds, beyond so many:
+_FEW = 4
+_PER_FUNCTION = {"f32": 1.0, "pairs": 1.25}  # that each may add that takes far longer in float64:
 _DEAR = 8  # its cost
+_SEEN = 0.85  # of the tolerance that probes may show: the worst is between them
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
+_LITTLE = 0.1  # of a logistic distribution
 _MOST = 0.4  # of a logistic distribution; float32 code that fails for more is not used at all
 _MIDDLE = 8.0  # |x| up to which overflow is not expected
 _NARROW = 2.0**-8  # |x| up to which what fails near 0 may be as many times wider:
 _WIDER_NEAR_0 = 16.0  # poles and roots move with parameters
-_OCTAVES = (-40, 128)
-_DENSITY = 24  # probes an octave
+_Ray = tuple[tuple[float, float], int]
+_WHOLE: _Ray = ((-40, 128), 12)
+_CENTRE: _Ray = ((-4, 7), 96)
+_MORE = 4  # times as many in the middle of code of at most so many steps:
+_SHORT = 16
+_OVERFLOW_AT = 3  # each of so many on the first
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
@@ -48,42 +54,73 @@ class Range:
         anywhere: whether it may at all.
         bound: up to which |x|; infinity where it may everywhere.
         least: from which |x| on, but for 0 itself; 0 where it may everywhere.
+        arithmetic: "f32" or "pairs".
     """
 
     anywhere: bool
     bound: float
     least: float = 0.0
+    arithmetic: str = "f32"
+
+    @property
+    def share_outside(self) -> float:
+        """Of a logistic distribution."""
+        if not self.anywhere:
+            return 1.0
+        return 1.0 - max(0.0, math.tanh(self.bound / 2) - math.tanh(self.least / 2))
+
+    @property
+    def suffices(self) -> bool:
+        """Whether so little is left to float64 that pairs would take longer."""
+        return self.share_outside <= _LITTLE
 
 
-def tolerance(routine: Routine, precision: str) -> float:
+def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
     """Units in the last place that results may be off away from their roots; more for long code.
 
-    What is composed of several functions may be off by what each of them and its operation are.
+    What is composed of several functions may be off by what each of them and its operation are, if
+    pairs are no better.
+
+    Args:
+        routine: what the code computes.
+        precision: "accurate" or "fast".
+        arithmetic: "f32" or "pairs".
     """
     if precision == "fast":
         return _FAST
     functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
-    longer = _PER_STEP * (len(routine.steps) - _SHORT)
-    return max(_TOLERANCE[routine.name], longer, _PER_FUNCTION * functions)
+    of_steps = _PER_STEP * (routine.roundings - _FEW)
+    return max(_TOLERANCE[routine.name], of_steps, _PER_FUNCTION[arithmetic] * functions)
+
+
+def _rays(routine: Routine) -> tuple[_Ray, ...]:
+    """Octaves, from 0 to the largest number and again where x mostly is, and probes in each."""
+    octaves, density = _CENTRE
+    return _WHOLE, (octaves, density * _MORE if len(routine.steps) <= _SHORT else density)
 
 
 @cache
-def _probes() -> Array:
-    """|x| from 0 to the largest number."""
-    sizes = np.minimum(magnitudes(_OCTAVES, _DENSITY), _LARGEST)
-    return np.concatenate([np.zeros(_LANES), sizes]).astype(np.float32)
+def _probes(rays: tuple[_Ray, ...]) -> tuple[Array, ...]:
+    """|x| along rays, the first from 0 on."""
+    found = [np.minimum(magnitudes(*ray), _LARGEST) for ray in rays]
+    found[0] = np.concatenate([np.zeros(_LANES), found[0]])
+    return tuple(sizes.astype(np.float32) for sizes in found)
 
 
-def single_range(routine: Routine, precision: str, single: Callable[..., int]) -> Range:
+def single_range(
+    routine: Routine, precision: str, arithmetic: str, single: Callable[..., int]
+) -> Range:
     """Where a routine's float32 code keeps to the tolerance, along rays through 0.
 
     Args:
         routine: what the code computes.
         precision: "accurate" or "fast".
+        arithmetic: "f32" or "pairs".
         single: the compiled code, a C function of the number of elements and of arrays of pointers
             to arguments and results.
     """
-    sizes = _probes()
+    allowed = _SEEN * tolerance(routine, precision, arithmetic)
+    sizes = np.concatenate(_probes(_rays(routine)))
     fails = np.zeros(len(sizes), bool)
     parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
     for factor in _FACTORS if parameters and precision == "accurate" else _FACTORS[:1]:
@@ -98,15 +135,17 @@ def single_range(routine: Routine, precision: str, single: Callable[..., int]) -
                         value = factor * (node.initial or 1.0)
                     arguments.append(np.full(len(sizes), value, np.float32))
             with np.errstate(all="ignore"):
-                fails |= _failing(routine, precision, arguments, single)
-    bound, least = _without(sizes, fails, bool(parameters))
-    if fails[0] or _share_outside(bound, least) > _MOST:
-        return Range(False, np.inf)
-    return Range(True, min(bound, max(_MIDDLE, _overflow(routine, parameters))), least)
+                fails |= _failing(routine, precision, allowed, arguments, single)
+    order = np.argsort(sizes, kind="stable")
+    kept = _without(sizes[order], fails[order], bool(parameters))
+    if fails[0] or kept.share_outside > _MOST:
+        return Range(False, np.inf, arithmetic=arithmetic)
+    bound = min(kept.bound, max(_MIDDLE, _overflow(routine, parameters)))
+    return replace(kept, bound=bound, arithmetic=arithmetic)
 
 
-def _without(sizes: Array, fails: Array, has_parameters: bool) -> tuple[float, float]:
-    """Up to and from which |x| nothing fails: the two that leave out the least."""
+def _without(sizes: Array, fails: Array, has_parameters: bool) -> Range:
+    """Where nothing fails: the range that leaves out the least."""
     places = np.flatnonzero(fails).tolist()
     found = []
     for near, far in zip([-1, *places], [*places, len(sizes)], strict=True):
@@ -114,13 +153,8 @@ def _without(sizes: Array, fails: Array, has_parameters: bool) -> tuple[float, f
         least = 0.0 if near < 0 else float(sizes[min(near + 1, len(sizes) - 1)])
         if has_parameters:
             least = max(least, min(_WIDER_NEAR_0 * least, _NARROW))
-        found.append((bound, least))
-    return min(found, key=lambda range_: _share_outside(*range_))
-
-
-def _share_outside(bound: float, least: float) -> float:
-    """Of a logistic distribution."""
-    return 1.0 - max(0.0, math.tanh(bound / 2) - math.tanh(least / 2))
+        found.append(Range(True, bound, least))
+    return min(found, key=lambda range_: range_.share_outside)
 
 
 def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
@@ -130,7 +164,7 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     what is only a result: where it overflows, infinity is its rounded value.
     """
     used = {operand for step in routine.steps for operand in step.operands}
-    sizes = _probes()[_LANES :: _DENSITY // 4]  # not 0, which may divide
+    sizes = _probes((_WHOLE,))[0][_LANES::_OVERFLOW_AT]  # not 0, which may divide
     rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
     factor, sign = rays.T[:, :, None]
     given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
@@ -148,11 +182,14 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
 
 
 def _failing(
-    routine: Routine, precision: str, arguments: list[Array], single: Callable[..., int]
+    routine: Routine,
+    precision: str,
+    allowed: float,
+    arguments: list[Array],
+    single: Callable[..., int],
 ) -> Array:
     """At which probes a result is off by more than the tolerance."""
     found, lost = call(single, arguments, len(routine.results))
-    allowed = tolerance(routine, precision)
     off: list[tuple[Array, Array, Array]] = []  # results, their sizes, and where they are not equal
     failing = np.zeros(len(arguments[0]), bool)
     for value, reference in zip(found, computed(routine, arguments), strict=True):
@@ -165,10 +202,17 @@ def _failing(
     if lost:
         _forgive(failing, single, arguments, len(routine.results))
     if failing.any():  # near a root more is allowed
-        near = [scale(reference, size, _DENSITY) for reference, size, _ in off]
-        units = [_unit(sizes, precision) for sizes in near]
+        units = [_unit(_scale(routine, reference, size), precision) for reference, size, _ in off]
         failing &= np.any([~(row[-1] <= allowed * u) for row, u in zip(off, units, strict=True)], 0)
     return failing
+
+
+def _scale(routine: Routine, values: Array, sizes: Array) -> Array:
+    """`scale` along each ray."""
+    own = _rays(routine)
+    parts = np.cumsum([len(probes) for probes in _probes(own)])[:-1]
+    rays = zip(np.split(values, parts), np.split(sizes, parts), own, strict=True)
+    return np.concatenate([scale(value, size, density) for value, size, (_, density) in rays])
 
 
 def _unit(sizes: Array, precision: str) -> Array:

@@ -1,10 +1,10 @@
 """Kernels: the compiled C of one activation, registered with the operator.
 
 What a forward and a backward pass need in float32 is compiled at once and kept where it is
-accurate, as `accuracy` measures. The rest is compiled where it turns out to be needed. Several
-kernels are compiled by as many compilers as PyTorch has threads, each for a few of them, while
-Python prepares the next and measures the last. Every routine is found in the cache by what it was
-made of.
+accurate, as `accuracy` measures; else pairs of float32 are tried. The rest is compiled where it
+turns out to be needed. Several kernels are compiled by as many compilers as PyTorch has threads,
+each for a few of them, while Python prepares the next and measures the last. Every routine is found
+in the cache by what it was made of.
 """
 
 from __future__ import annotations
@@ -57,13 +57,15 @@ class Piece:
         number: the kernel's.
         program: what it computes.
         precision: "accurate" or "fast".
-        variant: the routine, and "f32" or "f64".
+        variant: the routine, and "f32", "pairs" or "f64".
+        share: of elements that float32 code leaves to float64; pairs are used if they leave fewer.
     """
 
     number: int
     program: Program
     precision: str
     variant: Variant
+    share: float = 1.0
 
     @property
     def function(self) -> str:
@@ -84,7 +86,7 @@ class Piece:
             flags += ["-DFAST"]
         elif not compiler.clang:  # a tenth fewer instructions for a quarter more of GCC's time
             flags += ["-fgcse"]
-        if self.variant[1] == "f32":
+        if self.variant[1] != "f64":
             return [*flags, "-nostdlib"]
         return flags + (["-DVECTOR_MATH", "-lmvec"] if compiler.vector_math else []) + ["-lm"]
 
@@ -182,12 +184,12 @@ def _add(pieces: Iterable[Piece]) -> None:
         while running:
             group, paths = running.popleft()
             for piece, path in zip(group, paths.result(), strict=True):
-                if not _register(piece, path):
-                    routine, _ = piece.variant
-                    refused.append(replace(piece, variant=(routine, "f64")))
+                refused += _register(piece, path)
             if len(refused) >= _TOGETHER or (refused and not running):
-                for group in _shares(refused, 1 if running else count):
-                    start(group)
+                for type_ in ("pairs", "f64"):
+                    alike = [piece for piece in refused if piece.variant[1] == type_]
+                    for group in _shares(alike, 1 if running else count):
+                        start(group)
                 refused = []
 
 
@@ -197,20 +199,24 @@ def _shares(pieces: Sequence[Piece], count: int) -> list[Sequence[Piece]]:
     return [pieces[first : first + size] for first in range(0, len(pieces), size)]
 
 
-def _register(piece: Piece, path: str) -> bool:
-    """Tell the operator; False for float32 code that is not accurate."""
+def _register(piece: Piece, path: str) -> list[Piece]:
+    """Tell the operator, or what to compile instead of float32 code that is not accurate."""
     code: Any = getattr(ctypes.CDLL(path), piece.function)
     routine, type_ = piece.variant
     place = ctypes.c_int64(piece.number), ROUTINES.index(routine)
     pointer = ctypes.cast(code, ctypes.c_void_p)
     if type_ == "f64":
         library().actsearch_register_wide(*place, pointer)
-        return True
-    holds = single_range(getattr(piece.program, routine), piece.precision, code)
-    used = pointer if holds.anywhere else ctypes.c_void_p()
-    range_ = ctypes.c_double(holds.bound), ctypes.c_double(holds.least)
-    library().actsearch_register_single(*place, used, *range_)
-    return holds.anywhere
+        return []
+    holds = single_range(getattr(piece.program, routine), piece.precision, type_, code)
+    is_first = piece.share == 1.0
+    if is_first or holds.share_outside < piece.share:
+        used = pointer if holds.anywhere else ctypes.c_void_p()
+        range_ = ctypes.c_double(holds.bound), ctypes.c_double(holds.least)
+        library().actsearch_register_single(*place, used, *range_)
+    if type_ == "f32" and piece.precision == "accurate" and not holds.suffices:
+        return [replace(piece, variant=(routine, "pairs"), share=holds.share_outside)]
+    return [] if holds.anywhere or not is_first else [replace(piece, variant=(routine, "f64"))]
 
 
 def compiled(pieces: Sequence[Piece]) -> list[str]:

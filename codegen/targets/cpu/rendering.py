@@ -6,7 +6,8 @@ value: it is read once, and what depends on nothing else is computed once; but n
 functions, whose polynomials are fitted to many values at a time. In float32 it returns whether an
 argument was too large for it. What rounding takes from the argument of an exponential or a
 trigonometric function is carried along, because they enlarge it: exp(a*b) is computed as
-exp(t + low), where t + low is the product without rounding.
+exp(t + low), where t + low is the product without rounding. Pairs carry it through everything: a
+step is a number and what that lacks, and results are rounded about once.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ ELEMENTARY = "\n".join(
 )
 ROUTINES = ("forward", "backward", "double_backward")
 Variant = tuple[str, str]
-"""A routine, and what it computes with: "f32" or "f64"."""
+"""A routine, and what it computes with: "f32", "pairs" of these, or "f64"."""
 
 _DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)", re.MULTILINE)
 _DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
 _LONGEST_TITLE = 2000  # characters of a formula in a comment
 _SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
+_FUSED = frozenset({"tanh_of_softplus", "sigmoid_of_softplus"})
 _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
-_PASSING = _ARITHMETIC | {"abs", "where"}  # what rounding took from an operand, they pass on
 _NUMBER = re.compile(r"\b\d[\w.]*(?:(?<=e)[-+]\d+f?)?")
 _OPERATION = re.compile(r"fma32|__builtin_sqrt|[-+*/?&|<>]")
 _SLOW = frozenset({"/", "__builtin_sqrt"})
@@ -69,21 +70,30 @@ class CRenderer(Renderer):
     real: ClassVar[str]
     precision: ClassVar[str]
     checked: ClassVar[bool] = False  # whether a division by 0 asks for more digits
+    passing: ClassVar[Set[str]] = _ARITHMETIC | {"abs", "where"}
+    """Operators that pass on what rounding took from an operand."""
 
     def literal(self, value: float) -> str:
         raise NotImplementedError
 
-    def call(self, operator: str, operands: Sequence[Code], low: str | None) -> str:
-        """A function of elementary.c."""
-        wide = f"{operator}_wide_{self.precision}"
-        name = wide if low else f"{operator}_{self.precision}"
-        arguments = [operand.text for operand in operands] + ([low] if low else [])
-        if _may_lose(name):
-            arguments.append("&lost")
+    def call(
+        self, operator: str, operands: Sequence[Code], low: str | None, rest: str | None = None
+    ) -> str:
+        """A function of elementary.c, of an argument that lacks `low`, to leave what it lacks."""
+        form = "_pair" if rest else "_wide" if low else ""
+        name = f"{operator}{form}_{self.precision}"
+        arguments = [operand.text for operand in operands]
+        arguments += [low or "-0.0f"] if form else []
+        arguments += [f"&{rest}"] if rest else []
+        arguments += ["&lost"] if _may_lose(name) else []
         return f"{name}({', '.join(arguments)})"
 
     def carries(self, operator: str) -> bool:
         """Whether the rounding of the operator's argument matters."""
+        return False
+
+    def pairs(self, operator: str) -> bool:
+        """Whether what the operator's result lacks is known."""
         return False
 
     def fused(self, step: Step, steps: Sequence[Step]) -> tuple[Any, ...]:
@@ -112,6 +122,14 @@ class CRenderer(Renderer):
         needed = self._carried(routine, corrected)
         lows: dict[int, str] = {}
 
+        def rest(place: int, function: str, low: str | None) -> str | None:
+            """A variable for what a function's result lacks, if something asks for it."""
+            if not self.pairs(function) or (place not in needed and low is None):
+                return None
+            lows[place] = f"t{place + 1}_low"
+            lines.append(f"{self.real} {lows[place]};")
+            return lows[place]
+
         def code(operand: Operand) -> Code:
             if isinstance(operand, float):
                 return self._number(operand)
@@ -126,30 +144,33 @@ class CRenderer(Renderer):
                 bound = f"{_BOUNDS[step.operator]}_{self.precision}"
                 text = f"{bound}({operands[0].text}, {operands[1].text})"
             elif fused := self.fused(step, routine.steps):
-                text = self.call(fused[0], [code(operand) for operand in fused[1:]], None)
+                known = self._low_of(fused[1], lows) if self.pairs(fused[0]) else None
+                given = [code(operand) for operand in fused[1:]]
+                text = self.call(fused[0], given, known, rest(place, fused[0], known or None))
             elif step.operator in self.functions and step.operator != "where":
                 known = lows.get(first.step) if isinstance(first, Earlier) else None
                 carried = known if self.carries(step.operator) else None
+                left = rest(place, step.operator, carried)
                 defined = _defined(first, routine.undefined)
                 if defined and _may_lose(f"{step.operator}_{self.precision}"):
-                    given = Code(f"{name}_of")  # a call inside of a condition would be a branch
-                    value = self.call(step.operator, [given, *operands[1:]], carried)
+                    first_of = Code(f"{name}_of")  # a call inside of a condition would be a branch
+                    value = self.call(step.operator, [first_of, *operands[1:]], carried, left)
                     lines += [
                         f"const {self.real} {name}_of = {defined} ? {operands[0].text} : 0;",
                         f"const {self.real} {name}_if = {value};",
                     ]
                     text = f"{defined} ? {name}_if : UNDEFINED"
                 else:
-                    text = self.call(step.operator, operands, carried)
+                    text = self.call(step.operator, operands, carried, left)
             else:
                 text = self.step(step, operands).text
             if place in corrected:
-                low = self._low_of_sum(step, lows)
+                low = self._missing(step, operands, lows)
                 text = f"corrected({text}, {low})" if low else text
             kind = "int" if step.operator in COMPARISONS else self.real
             lines.append(f"const {kind} {name} = {text};")
             shown[Earlier(place)] = name
-            if place in needed and place not in corrected:
+            if place in needed and place not in corrected and step.operator in self.passing:
                 low = self._low(step.operator, step.operands, operands, name, lows)
                 if low:
                     lines.append(f"const {self.real} {name}_low = {low};")
@@ -163,7 +184,7 @@ class CRenderer(Renderer):
         return lines
 
     def corrected(self, routine: Routine) -> set[int]:
-        """The sums to which what rounding took from their terms is added."""
+        """The steps to which is added what rounding took from their operands."""
         return set()
 
     def _carried(self, routine: Routine, corrected: set[int]) -> set[int]:
@@ -178,7 +199,10 @@ class CRenderer(Renderer):
         while pending:
             place = pending.pop()
             step = self.simplified(routine.steps[place])
-            if place not in needed and step.operator in _PASSING:
+            fused = self.fused(step, routine.steps)
+            if place not in needed and self.pairs(fused[0] if fused else step.operator):
+                needed.add(place)
+            elif place not in needed and step.operator in self.passing:
                 needed.add(place)
                 values = step.operands[1 if step.operator == "where" else 0 :]
                 pending += [o.step for o in values if isinstance(o, Earlier)]
@@ -201,7 +225,13 @@ class CRenderer(Renderer):
         if operator == "where":
             branches = [part or "-0.0f" for part in low[1:]]
             return f"{codes[0].within(ATOM)} ? {' : '.join(branches)}" if any(low[1:]) else ""
+        if operator == "relu":
+            return f"{codes[0].within(ATOM)} <= 0 ? 0.0f : {low[0]}" if low[0] else ""
         a, b = (code.within(ATOM) for code in codes)
+        if operator in _BOUNDS:
+            sign = ">" if operator == "max" else "<"
+            branches = [part or "-0.0f" for part in low]
+            return f"{a} {sign} {b} ? {' : '.join(branches)}" if any(low) else ""
         if operator == "mul":
             parts = [f"fma32({a}, {b}, -{name})"]
             if any(isinstance(o, float) and math.frexp(o)[0] in (0.5, -0.5) for o in operands):
@@ -226,12 +256,21 @@ class CRenderer(Renderer):
             return lows.get(operand.step, "")
         return ""
 
-    def _low_of_sum(self, step: Step, lows: Mapping[int, str]) -> str:
-        """What the terms of a sum lack."""
+    def _missing(self, step: Step, codes: Sequence[Code], lows: Mapping[int, str]) -> str:
+        """What a sum, a product or a quotient lacks because its operands do."""
         first, second = (self._low_of(operand, lows) for operand in step.operands)
-        if second and step.operator == "sub":
-            second = f"(-{second})"
-        return " + ".join(low for low in (first, second) if low)
+        a, b = (code.within(ATOM) for code in codes)
+        match step.operator:
+            case "mul":
+                parts = [f"{a} * {second}" if second else "", f"{b} * {first}" if first else ""]
+            case "div":
+                rest = f"{first or '-0.0f'} - {a} / {b} * {second}" if second else first
+                parts = [f"({rest}) / {b}" if rest else ""]
+            case "sub":
+                parts = [first, f"(-{second})" if second else ""]
+            case _:
+                parts = [first, second]
+        return " + ".join(part for part in parts if part)
 
 
 class Single(CRenderer):
@@ -248,8 +287,11 @@ class Single(CRenderer):
     def carries(self, operator: str) -> bool:
         return f"{operator}_wide_f32" in _SIGNATURES
 
+    def pairs(self, operator: str) -> bool:
+        return operator in _FUSED  # they know it anyway
+
     def corrected(self, routine: Routine) -> set[int]:
-        """Those of gradients, which cancel near roots; none that decides on which side x is."""
+        """The sums of gradients, which cancel near roots; none that decides on which side x is."""
         if routine.name == "forward":
             return set()
         inner: set[int] = set()  # the steps that something else than arithmetic looks at
@@ -268,8 +310,10 @@ class Single(CRenderer):
     def simplified(self, step: Step) -> Step:
         step = super().simplified(step)
         divisor = step.operands[-1]
-        if step.operator == "div" and isinstance(divisor, float) and divisor != to_single(divisor):
-            return Step("mul", (step.operands[0], 1 / divisor))  # neither would be exact
+        if step.operator == "div" and isinstance(divisor, float) and divisor:
+            is_exact = abs(math.frexp(divisor)[0]) == 0.5
+            if is_exact or divisor != to_single(divisor):  # else neither would be exact
+                return Step("mul", (step.operands[0], 1 / divisor))
         return step
 
     def _low_of(self, operand: Operand, lows: Mapping[int, str]) -> str:
@@ -281,6 +325,39 @@ class Single(CRenderer):
         return super()._low_of(operand, lows)
 
 
+class Paired(Single):
+    """In float32, each step with what it lacks."""
+
+    passing = Single.passing | {"relu", *_BOUNDS}
+
+    def carries(self, operator: str) -> bool:
+        return super().carries(operator) or self.pairs(operator)
+
+    def pairs(self, operator: str) -> bool:
+        return f"{operator}_pair_f32" in _SIGNATURES
+
+    def corrected(self, routine: Routine) -> set[int]:
+        """The last operations, but none that decides on which side x is."""
+        found: set[int] = set()
+        compared = {
+            operand
+            for step in routine.steps
+            if step.operator in COMPARISONS
+            for operand in step.operands
+        }
+        pending = list(routine.results)
+        while pending:
+            operand = pending.pop()
+            if not isinstance(operand, Earlier) or operand in compared:
+                continue
+            step = routine.steps[operand.step]
+            if step.operator in _ARITHMETIC - {"neg"}:
+                found.add(operand.step)
+            elif step.operator in self.passing:
+                pending += step.operands
+        return found
+
+
 class Double(CRenderer):
     """In float64."""
 
@@ -290,6 +367,9 @@ class Double(CRenderer):
 
     def literal(self, value: float) -> str:
         return _literal(value, "")
+
+
+RENDERERS = {"f32": Single(), "pairs": Paired(), "f64": Double()}
 
 
 def _may_lose(function: str) -> bool:
@@ -381,19 +461,18 @@ def _commented(text: str) -> str:
 
 
 def functions(program: Program, variants: Iterable[Variant], prefix: str) -> str:
-    """Routines as C functions `{prefix}_{routine}_{f32|f64}`; they go with `ELEMENTARY`."""
+    """Routines as C functions `{prefix}_{routine}_{f32|pairs|f64}`; they go with `ELEMENTARY`."""
     names = {
         node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
         for k, (node, name) in enumerate(variable_names(program, reserved_names()).items())
     }
-    renderers = {renderer.precision: renderer for renderer in (Single(), Double())}
     shared = {names[p] for p in program.parameters if p.scope == "shared"}
     if degree_of_scaling(program.expression) is not None:
         shared = set()
     found = []
     for routine, type_ in variants:
         name = f"{prefix}_{routine}_{type_}"
-        found.append(_function(getattr(program, routine), names, shared, renderers[type_], name))
+        found.append(_function(getattr(program, routine), names, shared, RENDERERS[type_], name))
     return "".join(found)
 
 

@@ -260,17 +260,38 @@ def ranges(program: Program, precision: str) -> dict[str, Range]:
         compiler = toolchain.compiler("c")
     except BuildError:
         return dict.fromkeys(rendering.ROUTINES, Range(True, float("inf")))
-    variants = [(routine, "f32") for routine in rendering.ROUTINES]
-    text = ELEMENTARY + functions(program, variants, "measured")
+    found = _measured(compiler, program, precision, rendering.ROUTINES, "f32")
+    if precision == "accurate":
+        refused = [routine for routine, holds in found.items() if not holds.suffices]
+        for routine, holds in _measured(compiler, program, precision, refused, "pairs").items():
+            if holds.share_outside < found[routine].share_outside:
+                found[routine] = holds
+    return found
+
+
+def _measured(
+    compiler: toolchain.Compiler,
+    program: Program,
+    precision: str,
+    routines: Sequence[str],
+    arithmetic: str,
+) -> dict[str, Range]:
+    """Where float32 code of some routines is accurate."""
+    if not routines:
+        return {}
+    text = ELEMENTARY + functions(program, [(name, arithmetic) for name in routines], "measured")
     arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else []), "-lm"]
     name = f"cuda-{toolchain.key(compiler, text, *arguments)}"
     path = toolchain.cached(name) or toolchain.build(compiler, [name], text, *arguments)[0]
-    measured: Any = ctypes.CDLL(str(path))
+    code: Any = ctypes.CDLL(str(path))
     return {
-        routine: single_range(
-            getattr(program, routine), precision, getattr(measured, f"measured_{routine}_f32")
+        name: single_range(
+            getattr(program, name),
+            precision,
+            arithmetic,
+            getattr(code, f"measured_{name}_{arithmetic}"),
         )
-        for routine in rendering.ROUTINES
+        for name in routines
     }
 
 

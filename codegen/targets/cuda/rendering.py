@@ -20,9 +20,8 @@ from actsearch.codegen.targets.base import variable_names
 from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cpu.rendering import (
     ELEMENTARY,
+    RENDERERS,
     CRenderer,
-    Double,
-    Single,
     reserved_names,
 )
 from actsearch.grammar.expression import Expression
@@ -124,8 +123,9 @@ def _names(program: Program) -> dict[Expression, str]:
 
 
 def scalar(program: Program) -> str:
-    """The scalar functions: `{routine}_f32`, which returns whether it is lost, `{routine}_f64`."""
-    return complete(_scalar(program))
+    """The scalar functions in every arithmetic, whichever of them kernels consist of."""
+    code = [_scalar(program, dict.fromkeys(ROUTINES, kind)) for kind in RENDERERS]
+    return complete("\n".join(code))
 
 
 def complete(code: str) -> str:
@@ -133,12 +133,18 @@ def complete(code: str) -> str:
     return "\n\n".join([PRELUDE, *_needed(code), code])
 
 
-def _scalar(program: Program) -> str:
+def _scalar(program: Program, single: Mapping[str, str]) -> str:
+    """`{routine}_f32`, which returns whether it is lost, and `{routine}_f64`.
+
+    Args:
+        program: the activation.
+        single: for each routine the arithmetic of the first.
+    """
     names = _names(program)
     return "\n".join(
-        _function(getattr(program, name), names, renderer)
+        _function(getattr(program, name), names, RENDERERS[arithmetic])
         for name in ROUTINES
-        for renderer in (Single(), Double())
+        for arithmetic in (single[name], "f64")
     )
 
 
@@ -196,7 +202,8 @@ def elements(program: Program, ranges: Mapping[str, Range]) -> str:
     """The same without the functions that they call."""
     names = _names(program)
     chosen = [_chosen(program, getattr(program, n), names, ranges[n]) for n in ROUTINES]
-    return "\n\n".join([_scalar(program), *chosen])
+    single = {name: ranges[name].arithmetic for name in ROUTINES}
+    return "\n\n".join([_scalar(program, single), *chosen])
 
 
 def device(program: Program, ranges: Mapping[str, Range]) -> str:
