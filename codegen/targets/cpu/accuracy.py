@@ -22,22 +22,22 @@ _PER_STEP = 0.4  # of them that each operation may add that rounds, beyond so ma
 _FEW = 4
 _PER_FUNCTION = {"f32": 1.0, "pairs": 1.25}  # that each may add that takes far longer in float64:
 _DEAR = 8  # its cost
-_SEEN = 0.85  # of the tolerance that probes may show: the worst is between them
+_SEEN = {"f32": 0.85, "pairs": 1.0}  # of all that: the worst of plain code is between probes
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
-_LITTLE = 0.1  # of a logistic distribution
-_MOST = 0.4  # of a logistic distribution; float32 code that fails for more is not used at all
+_LITTLE = 0.1  # of a logistic distribution; where plain code fails for more, pairs may do better
+_MOST = 0.4  # of it; float32 code that fails for more is not used at all
 _MIDDLE = 8.0  # |x| up to which overflow is not expected
 _NARROW = 2.0**-8  # |x| up to which what fails near 0 may be as many times wider:
 _WIDER_NEAR_0 = 16.0  # poles and roots move with parameters
-_Ray = tuple[tuple[float, float], int]
+_Ray = tuple[tuple[float, float], int]  # octaves of |x|, and probes in each
 _WHOLE: _Ray = ((-40, 128), 12)
 _CENTRE: _Ray = ((-4, 7), 96)
-_MORE = 4  # times as many in the middle of code of at most so many steps:
+_MORE = 4  # times as many in the centre, for code of at most so many steps:
 _SHORT = 16
-_OVERFLOW_AT = 3  # each of so many on the first
+_OVERFLOW_AT = 3  # overflow is looked for at each of so many probes
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
@@ -76,10 +76,10 @@ class Range:
 
 
 def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
-    """Units in the last place that results may be off away from their roots; more for long code.
+    """Units in the last place that probes may be off away from their roots; more for long code.
 
-    What is composed of several functions may be off by what each of them and its operation are, if
-    pairs are no better.
+    What is composed of several functions may be off by what each of them and its operation are.
+    Pairs, which take the place of float64, may be off by a little more than plain code.
 
     Args:
         routine: what the code computes.
@@ -90,7 +90,8 @@ def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
         return _FAST
     functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
     of_steps = _PER_STEP * (routine.roundings - _FEW)
-    return max(_TOLERANCE[routine.name], of_steps, _PER_FUNCTION[arithmetic] * functions)
+    of_functions = _PER_FUNCTION[arithmetic] * functions
+    return _SEEN[arithmetic] * max(_TOLERANCE[routine.name], of_steps, of_functions)
 
 
 def _rays(routine: Routine) -> tuple[_Ray, ...]:
@@ -119,7 +120,7 @@ def single_range(
         single: the compiled code, a C function of the number of elements and of arrays of pointers
             to arguments and results.
     """
-    allowed = _SEEN * tolerance(routine, precision, arithmetic)
+    allowed = tolerance(routine, precision, arithmetic)
     sizes = np.concatenate(_probes(_rays(routine)))
     fails = np.zeros(len(sizes), bool)
     parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]

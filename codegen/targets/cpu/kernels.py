@@ -209,14 +209,14 @@ def _register(piece: Piece, path: str) -> list[Piece]:
         library().actsearch_register_wide(*place, pointer)
         return []
     holds = single_range(getattr(piece.program, routine), piece.precision, type_, code)
-    is_first = piece.share == 1.0
-    if is_first or holds.share_outside < piece.share:
+    none_yet = piece.share == 1.0
+    if none_yet or holds.share_outside < piece.share:
         used = pointer if holds.anywhere else ctypes.c_void_p()
         range_ = ctypes.c_double(holds.bound), ctypes.c_double(holds.least)
         library().actsearch_register_single(*place, used, *range_)
     if type_ == "f32" and piece.precision == "accurate" and not holds.suffices:
         return [replace(piece, variant=(routine, "pairs"), share=holds.share_outside)]
-    return [] if holds.anywhere or not is_first else [replace(piece, variant=(routine, "f64"))]
+    return [] if holds.anywhere or not none_yet else [replace(piece, variant=(routine, "f64"))]
 
 
 def compiled(pieces: Sequence[Piece]) -> list[str]:
