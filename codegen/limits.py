@@ -18,13 +18,15 @@ import numpy as np
 from actsearch.codegen.gradients import CLEAN
 from actsearch.codegen.trials import LARGEST, SETTLED, THRESHOLDS, Array, Clamp, Trial, one_sign
 from actsearch.grammar.evaluate import evaluate
-from actsearch.grammar.expression import Expression, Number, Parameter, call
+from actsearch.grammar.expression import Apply, Expression, Number, Parameter, call
+from actsearch.grammar.operators import PERIODIC
 
 _GROWS = 2.0**SETTLED  # times, over those points, what grows to infinity
 _GROWN = 2.0**64  # a value at the largest number that has grown and will go on
-_GROWS_ON = 2.0**16  # a value at a smaller one that will; its reciprocal shrinks on to 0
+_FASTER = 1.5  # times as large as at a smaller input is what will be infinite, or will have been 0
 _RESIDUE = 2.0**-40  # what terms of float64 that cancel may leave
 _DIGITS = 60  # to tell a limit from a residue
+_OSCILLATING = PERIODIC | {"sinc", "j1"}
 _FAR = -2  # up to which thresholds a sign there may stand for that at infinity
 _STEADY = 0.99  # of the step before, by which values grow without bound
 
@@ -56,9 +58,9 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
     found = np.broadcast_to(trial.value(root, single=True), trial.shape)[here, -1]
     exact = np.broadcast_to(trial.value(root, single=False), trial.shape)[here]
     limits = np.array([_limit(row[:-1]) for row in exact])
-    for k in np.flatnonzero((np.abs(limits) < _RESIDUE) & (limits != 0)):
-        if _is_residue(trial, root, int(np.flatnonzero(here)[k])):
-            limits[k] = exact[k] = 0.0
+    small = np.flatnonzero((np.abs(limits) < _RESIDUE) & (limits != 0))
+    residues = [k for k in small if _is_residue(trial, root, int(np.flatnonzero(here)[k]))]
+    limits[residues] = exact[residues] = 0.0
     limits = limits.astype(np.float32)
     known = ~np.isnan(limits)
     if np.all((found == limits)[known]):
@@ -72,7 +74,8 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
         end = -end if np.isinf(limit) and np.sign(limit) != sign else end
         end = CLEAN.build("mul", end, weights[0]) if limit and weights else end
         written = call("where", beyond, end, root)
-        if np.isfinite(limit) or len(weights) == len(root.parameters):
+        is_all = np.isfinite(limit) or len(weights) == len(root.parameters)
+        if is_all and not (residues and len(weights) < len(root.parameters)):
             return written
     there = trial.held(root, leaf, clamp, single=True)[here, -1]
     held = clamp.within(root, leaf)
@@ -94,18 +97,35 @@ def _with_limit(trial: Trial, root: Expression, leaf: Expression, clamp: Clamp) 
         grown = call("mul", nearer, leaf if clamp.above else -leaf)
         if np.all((there * np.inf == limits)[known]):
             return call("where", beyond, grown, nearer)
-        grows, shrinks = np.abs(there) > _GROWS_ON, np.abs(there) < 1 / _GROWS_ON
-        values = np.where(grows, there * np.inf, np.where(shrinks, 0.0, there))
-        if np.all((values == limits)[known] | (np.abs(values - limits) <= 1e-6)[known]):
-            large = call("gt", call("abs", nearer), Number(_GROWS_ON))
-            small = call("lt", call("abs", nearer), Number(1 / _GROWS_ON))
-            end = call("where", large, grown, call("where", small, Number(0), nearer))
+        if not known.all():
+            continue
+        less = replace(clamp, threshold=THRESHOLDS[THRESHOLDS.index(threshold) + 1])
+        before = np.abs(trial.held(root, leaf, less, single=True)[here, -1])
+        size = np.abs(there)
+        values = np.where(size > _FASTER * before, there * np.inf, there)
+        values = np.where(_FASTER * size < before, 0.0, values)
+        if np.all((values == limits) | (np.abs(values - limits) <= 1e-5 * np.abs(limits))):
+            nearest = root.substitute(
+                {leaf: call("where", beyond, Number(sign * less.threshold), leaf)}
+            )
+            size, before = call("abs", nearer), call("abs", nearest)
+            is_small = call("lt", call("mul", Number(_FASTER), size), before)
+            is_large = call("gt", size, call("mul", Number(_FASTER), before))
+            end = call("where", is_large, grown, call("where", is_small, Number(0), nearer))
             return call("where", beyond, end, nearer)
     return written
 
 
 def _is_residue(trial: Trial, root: Expression, ray: int) -> bool:
-    """Whether only rounding keeps an expression from 0 at the largest number of a ray."""
+    """Whether only rounding keeps an expression from 0 at the largest number of a ray.
+
+    Not if something oscillates there: all digits of its argument would be needed to tell.
+    """
+    for node in root.postorder():
+        if isinstance(node, Apply) and node.operator.name in _OSCILLATING:
+            argument = np.broadcast_to(trial.value(node.arguments[0], single=False), trial.shape)
+            if not abs(argument[ray, -2]) < 1 / _RESIDUE:
+                return False
     names = {leaf: leaf.name for leaf in root.inputs} | {p: p.name for p in root.parameters}
     at = {name: float(trial.points[leaf][ray, -2]) for leaf, name in names.items()}
     value = evaluate(root, at, backend="mpmath", digits=_DIGITS)[()]

@@ -417,6 +417,45 @@ def test_pairs_take_the_place_of_inaccurate_code() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "beta", "low", "high"),
+    [
+        ("1 - tanh(beta*x)", 2.0, 0.1, 8.0),  # what 1 lacks is all there is
+        ("x*(1 - tanh(beta*x))", 1.5, 0.1, 12.0),
+        ("x*abs(tanh(beta*x) - 1)", 2.0, 0.1, 8.0),
+        ("relu(1 - tanh(beta*x))*x", 1.5, 0.1, 8.0),
+        ("x*(1 - tanh(softplus(beta*x)))", 2.0, 0.1, 8.0),
+        ("x/(1 - tanh(beta*x))", 2.0, 0.1, 6.0),
+        ("x*log(2 - tanh(x) - tanh(beta*x))", 2.0, 0.1, 8.0),
+        ("max(tanh(beta*x), tanh(x)) - tanh(x)", 2.0, 0.1, 8.0),
+    ],
+)
+def test_pairs_that_cancel_decide_rightly(text: str, beta: float, low: float, high: float) -> None:
+    """With a parameter that was not measured, the sign and most digits are right."""
+    activation = compile(f"{text}; beta = 1.0", backend="cpu")
+    wide = compile(f"{text}; beta = 1.0", backend="cpu").double()
+    with torch.no_grad():
+        for module in (activation, wide):
+            module.get_parameter("beta").fill_(beta)
+    x = torch.linspace(low, high, 1000)
+    torch.testing.assert_close(activation(x).double(), wide(x.double()), rtol=1e-3, atol=1e-9)
+
+
+def test_a_probe_beside_a_lost_one_counts() -> None:
+    """The code for |a| > 87 says that it is lost; what fails a little nearer does not."""
+    text = "x*(tanh(x) - erf(x))"
+    routine = program(parse(text)).double_backward
+    for arithmetic in ("f32", "pairs"):
+        code = single_code(text, "double_backward", arithmetic)
+        holds = accuracy.single_range(routine, "accurate", arithmetic, code)
+        if holds.anywhere and holds.bound > 10.95:
+            x = np.full(16, -11.01, np.float32)
+            given = [np.full(16, 1.0, np.float32)] * (len(routine.arguments) - 1) + [x]
+            found, lost = accuracy.call(code, given, len(routine.results))
+            right = accuracy.computed(routine, given)
+            assert lost or found[0][0] == pytest.approx(right[0][0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("of_pairs", "registered"),
     [
         (accuracy.Range(True, np.inf), [1.0, np.inf]),

@@ -39,9 +39,12 @@ _MORE = 4  # times as many in the centre, for code of at most so many steps:
 _SHORT = 16
 _OVERFLOW_AT = 3  # overflow is looked for at each of so many probes
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
+_TINY = 2.0 ** np.linspace(-149, -41, _LANES)
 _A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
-_FACTORS = (1.0, -1.0, 0.4375)  # of the parameters' initial values
+_FACTORS = {"f32": (1.0, -1.0, 0.4375), "pairs": (1.0, -1.0, 0.4375, 2.0)}
+"""Of the parameters' initial values. More for pairs: they lose digits at once, where they do."""
+
 _WIDER = (16.0, 0.0625)
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -104,7 +107,7 @@ def _rays(routine: Routine) -> tuple[_Ray, ...]:
 def _probes(rays: tuple[_Ray, ...]) -> tuple[Array, ...]:
     """|x| along rays, the first from 0 on."""
     found = [np.minimum(magnitudes(*ray), _LARGEST) for ray in rays]
-    found[0] = np.concatenate([np.zeros(_LANES), found[0]])
+    found[0] = np.concatenate([np.zeros(_LANES), _TINY, found[0]])
     return tuple(sizes.astype(np.float32) for sizes in found)
 
 
@@ -124,7 +127,8 @@ def single_range(
     sizes = np.concatenate(_probes(_rays(routine)))
     fails = np.zeros(len(sizes), bool)
     parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
-    for factor in _FACTORS if parameters and precision == "accurate" else _FACTORS[:1]:
+    factors = _FACTORS[arithmetic] if parameters and precision == "accurate" else (1.0,)
+    for factor in factors:
         for sign in (1.0, -1.0):
             arguments = []
             for node in routine.arguments:
@@ -165,7 +169,7 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     what is only a result: where it overflows, infinity is its rounded value.
     """
     used = {operand for step in routine.steps for operand in step.operands}
-    sizes = _probes((_WHOLE,))[0][_LANES::_OVERFLOW_AT]  # not 0, which may divide
+    sizes = _probes((_WHOLE,))[0][2 * _LANES :: _OVERFLOW_AT]  # not 0, which may divide
     rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
     factor, sign = rays.T[:, :, None]
     given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
@@ -247,16 +251,17 @@ def _forgive(
     failing: Array, single: Callable[..., int], arguments: list[Array], count: int
 ) -> None:
     """Take back the probes where the code says itself that it is not accurate."""
-    arrays = [*arguments, *(np.empty_like(arguments[0]) for _ in range(count))]
-    groups = failing.reshape(-1, _LANES)
-    steps = np.arange(0, arguments[0].nbytes, _LANES * arguments[0].itemsize)
+    places = np.flatnonzero(failing)
+    alone = [np.repeat(argument[places], _LANES) for argument in arguments]  # a probe in all lanes
+    arrays = [*alone, *(np.empty_like(alone[0]) for _ in range(count))]
+    steps = np.arange(0, alone[0].nbytes, _LANES * alone[0].itemsize)
     addresses = np.array([array.ctypes.data for array in arrays])[None, :] + steps[:, None]
     first, width = addresses.ctypes.data, addresses.itemsize
-    for place in np.flatnonzero(groups.any(axis=1)).tolist():
-        given = first + place * len(arrays) * width
+    for k, place in enumerate(places.tolist()):
+        given = first + k * len(arrays) * width
         found = given + len(arguments) * width
         if single(_A_FEW, _Pointer(given), _Pointer(found)):
-            groups[place] = False
+            failing[place] = False
 
 
 def call(

@@ -352,9 +352,9 @@ INLINE float tanh_near(float a, float *rest) {
 INLINE float tanh_pair_f32(float a, float low, float *rest) {
     int lost = 0; /* never: the argument is bounded */
     float size = abs_f32(a), less, near = tanh_near(a, &less);
-    low = size < 10.0f ? low : 0.0f; /* of an infinity it is NaN */
+    low = size < 43.0f ? low : 0.0f; /* of an infinity it is NaN */
     near = sum_of(near, fma32(fma32(-near, near, 1.0f), low, less), &less);
-    float twice = -2.0f * at_most_f32(size, 10.0f), twice_low = a > 0 ? -2.0f * low : 2.0f * low;
+    float twice = -2.0f * at_most_f32(size, 43.0f), twice_low = a > 0 ? -2.0f * low : 2.0f * low;
     float t_low, t = exp_and_rest(twice, twice_low, -87.0f, &t_low, &lost);
     float above = 1.0f - t, above_low = (1.0f - above) - t - t_low;
     float below = 1.0f + t, below_low = t - (below - 1.0f) + t_low;

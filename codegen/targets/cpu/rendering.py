@@ -39,6 +39,7 @@ _LONGEST_TITLE = 2000  # characters of a formula in a comment
 _SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
 _FUSED = frozenset({"tanh_of_softplus", "sigmoid_of_softplus"})
 _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
+_SUMS = frozenset({"add", "sub"})
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg"})
 _NUMBER = re.compile(r"\b\d[\w.]*(?:(?<=e)[-+]\d+f?)?")
 _OPERATION = re.compile(r"fma32|__builtin_sqrt|[-+*/?&|<>]")
@@ -46,7 +47,9 @@ _SLOW = frozenset({"/", "__builtin_sqrt"})
 _DIVISION = 8  # operations that one of these takes as long as
 _DEFINITION = re.compile(r"const \w+ (\w+) = (.*);")
 _LONG = 200  # instructions for an element, from which on loops are not interleaved
-_OURS = re.compile(r"(?:in|out|t|v)\d+(?:_low|_of|_if)?")  # what a function calls its own variables
+_OURS = re.compile(
+    r"(?:in|out|t|v)\d+(?:_low|_of|_if|_sum|_less)?"
+)  # what a function calls its own variables
 
 
 def _functions() -> dict[str, Function]:
@@ -69,7 +72,7 @@ class CRenderer(Renderer):
     functions: ClassVar[Mapping[str, Function]] = _functions()
     real: ClassVar[str]
     precision: ClassVar[str]
-    checked: ClassVar[bool] = False  # whether a division by 0 asks for more digits
+    normalised: ClassVar[bool] = False  # whether sums keep less than half a unit in their rests
     passing: ClassVar[Set[str]] = _ARITHMETIC | {"abs", "where"}
     """Operators that pass on what rounding took from an operand."""
 
@@ -87,6 +90,10 @@ class CRenderer(Renderer):
         arguments += [f"&{rest}"] if rest else []
         arguments += ["&lost"] if _may_lose(name) else []
         return f"{name}({', '.join(arguments)})"
+
+    def checks(self, routine: Routine) -> bool:
+        """Whether a result that is not finite asks for more digits."""
+        return False
 
     def carries(self, operator: str) -> bool:
         """Whether the rounding of the operator's argument matters."""
@@ -168,6 +175,17 @@ class CRenderer(Renderer):
                 low = self._missing(step, operands, lows)
                 text = f"corrected({text}, {low})" if low else text
             kind = "int" if step.operator in COMPARISONS else self.real
+            if self.normalised and step.operator in _SUMS and place in needed - corrected:
+                low = self._low(step.operator, step.operands, operands, f"{name}_sum", lows)
+                lines += [
+                    f"const {self.real} {name}_sum = {text};",
+                    f"const {self.real} {name}_less = {low};",
+                    f"const {self.real} {name} = corrected({name}_sum, {name}_less);",
+                    f"const {self.real} {name}_low = {name}_less - ({name} - {name}_sum);",
+                ]
+                lows[place] = f"{name}_low"
+                shown[Earlier(place)] = name
+                continue
             lines.append(f"const {kind} {name} = {text};")
             shown[Earlier(place)] = name
             if place in needed and place not in corrected and step.operator in self.passing:
@@ -177,7 +195,7 @@ class CRenderer(Renderer):
                     lows[place] = f"{name}_low"
         for number, result in enumerate(routine.results):
             lines.append(f"out{number}[i] = {code(result).text};")
-            if self.checked and not routine.is_total and isinstance(result, Earlier):
+            if self.checks(routine) and isinstance(result, Earlier):
                 defined = _defined(result, routine.unfounded)
                 missing = f"not_finite({code(result).text})"
                 lines.append(f"lost |= {f'{defined} ? {missing} : 0' if defined else missing};")
@@ -230,8 +248,10 @@ class CRenderer(Renderer):
         a, b = (code.within(ATOM) for code in codes)
         if operator in _BOUNDS:
             sign = ">" if operator == "max" else "<"
-            branches = [part or "-0.0f" for part in low]
-            return f"{a} {sign} {b} ? {' : '.join(branches)}" if any(low) else ""
+            one, two = (part or "-0.0f" for part in low)
+            if not any(low):
+                return ""
+            return f"({a} {sign} {b}) | ({a} == {b} & {one} {sign} {two}) ? {one} : {two}"
         if operator == "mul":
             parts = [f"fma32({a}, {b}, -{name})"]
             if any(isinstance(o, float) and math.frexp(o)[0] in (0.5, -0.5) for o in operands):
@@ -279,10 +299,12 @@ class Single(CRenderer):
     name = "cpu"
     real = "float"
     precision = "f32"
-    checked = True
 
     def literal(self, value: float) -> str:
         return _literal(to_single(value), "f")
+
+    def checks(self, routine: Routine) -> bool:
+        return not routine.is_total  # a division by 0
 
     def carries(self, operator: str) -> bool:
         return f"{operator}_wide_f32" in _SIGNATURES
@@ -304,7 +326,7 @@ class Single(CRenderer):
         return {
             place
             for place, step in enumerate(routine.steps)
-            if step.operator in ("add", "sub") and place not in inner
+            if step.operator in _SUMS and place not in inner
         }
 
     def simplified(self, step: Step) -> Step:
@@ -328,7 +350,11 @@ class Single(CRenderer):
 class Paired(Single):
     """In float32, each step with what it lacks."""
 
+    normalised = True
     passing = Single.passing | {"relu", *_BOUNDS}
+
+    def checks(self, routine: Routine) -> bool:
+        return True  # what an infinity lacks is NaN
 
     def carries(self, operator: str) -> bool:
         return super().carries(operator) or self.pairs(operator)

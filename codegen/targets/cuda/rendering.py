@@ -65,7 +65,9 @@ _SPECIFIC = re.compile(
 )
 _DEFINES = re.compile(r"^INLINE \w+ (\w+)\(", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z]\w*")
-_OURS = re.compile(r"(?:out|t|v)\d*(?:_low)?|d?\w*_(?:pointer|pitch|is_channels|sums)")
+_OURS = re.compile(
+    r"(?:out|t|v)\d*(?:_low|_of|_if|_sum|_less)?|d?\w*_(?:pointer|pitch|is_channels|sums)"
+)
 _NAMES = """ T R WIDTH BY_ROW THREADS Sizes Vector Real real put load store spread finish half16
 brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim block value again y k
 i n class namespace new delete template this throw try catch typename using virtual private public
