@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actsearch.codegen.probes import Array, magnitudes, scale
 from actsearch.codegen.programs import DY, Earlier, Operand, Routine
@@ -27,7 +27,7 @@ _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
 _NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
-_LITTLE = 0.1  # of a logistic distribution; where plain code fails for more, pairs may do better
+_LITTLE = 0.3  # of a logistic distribution; where plain code fails for more, pairs may do better
 _MOST = 0.4  # of it; float32 code that fails for more is not used at all
 _MIDDLE = 8.0  # |x| up to which overflow is not expected
 _NARROW = 2.0**-8  # |x| up to which what fails near 0 may be as many times wider:
@@ -70,7 +70,7 @@ class Range:
         """Of a logistic distribution."""
         if not self.anywhere:
             return 1.0
-        return 1.0 - max(0.0, math.tanh(self.bound / 2) - math.tanh(self.least / 2))
+        return float(_share_outside(self.bound, self.least))
 
     @property
     def suffices(self) -> bool:
@@ -125,6 +125,7 @@ def single_range(
     """
     allowed = tolerance(routine, precision, arithmetic)
     sizes = np.concatenate(_probes(_rays(routine)))
+    order = np.argsort(sizes, kind="stable")
     fails = np.zeros(len(sizes), bool)
     parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
     factors = _FACTORS[arithmetic] if parameters and precision == "accurate" else (1.0,)
@@ -141,25 +142,29 @@ def single_range(
                     arguments.append(np.full(len(sizes), value, np.float32))
             with np.errstate(all="ignore"):
                 fails |= _failing(routine, precision, allowed, arguments, single)
-    order = np.argsort(sizes, kind="stable")
-    kept = _without(sizes[order], fails[order], bool(parameters))
-    if fails[0] or kept.share_outside > _MOST:
-        return Range(False, np.inf, arithmetic=arithmetic)
+            kept = _without(sizes[order], fails[order], bool(parameters))
+            if fails[0] or kept.share_outside > _MOST:
+                return Range(False, np.inf, arithmetic=arithmetic)
     bound = min(kept.bound, max(_MIDDLE, _overflow(routine, parameters)))
     return replace(kept, bound=bound, arithmetic=arithmetic)
 
 
 def _without(sizes: Array, fails: Array, has_parameters: bool) -> Range:
     """Where nothing fails: the range that leaves out the least."""
-    places = np.flatnonzero(fails).tolist()
-    found = []
-    for near, far in zip([-1, *places], [*places, len(sizes)], strict=True):
-        bound = np.inf if far == len(sizes) else float(sizes[max(0, far - 1)])
-        least = 0.0 if near < 0 else float(sizes[min(near + 1, len(sizes) - 1)])
-        if has_parameters:
-            least = max(least, min(_WIDER_NEAR_0 * least, _NARROW))
-        found.append(Range(True, bound, least))
-    return min(found, key=lambda range_: range_.share_outside)
+    sizes = sizes.astype(np.float64)
+    places = np.flatnonzero(fails)
+    near, far = np.append(-1, places), np.append(places, len(sizes))
+    bounds = np.where(far == len(sizes), np.inf, sizes[np.maximum(far - 1, 0)])
+    leasts = np.where(near < 0, 0.0, sizes[np.minimum(near + 1, len(sizes) - 1)])
+    if has_parameters:
+        leasts = np.maximum(leasts, np.minimum(_WIDER_NEAR_0 * leasts, _NARROW))
+    best = int(np.argmin(_share_outside(bounds, leasts)))
+    return Range(True, float(bounds[best]), float(leasts[best]))
+
+
+def _share_outside(bound: Any, least: Any) -> Any:
+    """Of a logistic distribution."""
+    return 1.0 - np.maximum(0.0, np.tanh(bound / 2) - np.tanh(least / 2))
 
 
 def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
@@ -251,17 +256,24 @@ def _forgive(
     failing: Array, single: Callable[..., int], arguments: list[Array], count: int
 ) -> None:
     """Take back the probes where the code says itself that it is not accurate."""
-    places = np.flatnonzero(failing)
-    alone = [np.repeat(argument[places], _LANES) for argument in arguments]  # a probe in all lanes
-    arrays = [*alone, *(np.empty_like(alone[0]) for _ in range(count))]
-    steps = np.arange(0, alone[0].nbytes, _LANES * alone[0].itemsize)
-    addresses = np.array([array.ctypes.data for array in arrays])[None, :] + steps[:, None]
-    first, width = addresses.ctypes.data, addresses.itemsize
-    for k, place in enumerate(places.tolist()):
-        given = first + k * len(arrays) * width
-        found = given + len(arguments) * width
-        if single(_A_FEW, _Pointer(given), _Pointer(found)):
-            failing[place] = False
+    groups = np.flatnonzero(failing.reshape(-1, _LANES).any(axis=1))
+    there = [argument.reshape(-1, _LANES)[groups] for argument in arguments]
+    told = groups[_told(single, there, count)]  # for one of its probes at least
+    places = told.repeat(_LANES) * _LANES + np.tile(np.arange(_LANES), len(told))
+    places = places[failing[places]]
+    alone = [argument[places].repeat(_LANES).reshape(-1, _LANES) for argument in arguments]
+    failing[places[_told(single, alone, count)]] = False
+
+
+def _told(single: Callable[..., int], arguments: Sequence[Array], count: int) -> NDArray[np.bool_]:
+    """For each row of arguments whether the code says that it is not accurate there."""
+    arrays = [*arguments, *(np.empty_like(arguments[0]) for _ in range(count))]
+    row = np.arange(len(arguments[0])) * _LANES * arguments[0].itemsize
+    addresses = np.array([array.ctypes.data for array in arrays])[None, :] + row[:, None]
+    found = addresses.ctypes.data + np.arange(len(row)) * addresses.strides[0]
+    after = len(arguments) * addresses.itemsize
+    calls = (single(_A_FEW, _Pointer(k), _Pointer(k + after)) for k in found.tolist())
+    return np.array([bool(told) for told in calls], bool)
 
 
 def call(
