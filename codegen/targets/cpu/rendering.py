@@ -37,7 +37,6 @@ _DECLARED = re.compile(r"^(?:INLINE|LIBRARY) (?:float|double|int) (\w+)\((.*?)\)
 _DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
 _LONGEST_TITLE = 2000  # characters of a formula in a comment
 _SIGNATURES: Mapping[str, str] = dict(_DECLARED.findall(ELEMENTARY))
-_DEAR = frozenset({"sqrt"})  # functions whose own rounding takes a division to tell
 _FUSED = frozenset({"tanh_of_softplus", "sigmoid_of_softplus"})
 _BOUNDS = {"max": "at_least", "min": "at_most"}  # with a number these are cheaper
 _SUMS = frozenset({"add", "sub"})
@@ -132,8 +131,7 @@ class CRenderer(Renderer):
 
         def rest(place: int, function: str, low: str | None) -> str | None:
             """A variable for what a function's result lacks, if something asks for it."""
-            is_asked_for = low is not None or (place in needed and function not in _DEAR)
-            if not (self.pairs(function) and is_asked_for):
+            if not self.pairs(function) or (place not in needed and low is None):
                 return None
             lows[place] = f"t{place + 1}_low"
             lines.append(f"{self.real} {lows[place]};")
