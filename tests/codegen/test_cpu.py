@@ -417,42 +417,53 @@ def test_pairs_take_the_place_of_inaccurate_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "beta", "low", "high"),
+    "text",
     [
-        ("1 - tanh(beta*x)", 2.0, 0.1, 8.0),  # what 1 lacks is all there is
-        ("x*(1 - tanh(beta*x))", 1.5, 0.1, 12.0),
-        ("x*abs(tanh(beta*x) - 1)", 2.0, 0.1, 8.0),
-        ("relu(1 - tanh(beta*x))*x", 1.5, 0.1, 8.0),
-        ("x*(1 - tanh(softplus(beta*x)))", 2.0, 0.1, 8.0),
-        ("x/(1 - tanh(beta*x))", 2.0, 0.1, 6.0),
-        ("x*log(2 - tanh(x) - tanh(beta*x))", 2.0, 0.1, 8.0),
-        ("max(tanh(beta*x), tanh(x)) - tanh(x)", 2.0, 0.1, 8.0),
+        "1 - tanh(beta*x)",  # what 1 lacks is all there is
+        "x*(1 - tanh(beta*x))",
+        "x*abs(tanh(beta*x) - 1)",
+        "relu(1 - tanh(beta*x))*x",
+        "x*(1 - tanh(softplus(beta*x)))",
+        "x/(1 - tanh(beta*x))",
+        "x*log(2 - tanh(x) - tanh(beta*x))",
+        "max(tanh(beta*x), tanh(x)) - tanh(x)",
     ],
 )
-def test_pairs_that_cancel_decide_rightly(text: str, beta: float, low: float, high: float) -> None:
+@pytest.mark.parametrize("beta", [1.5, 3.0])
+def test_pairs_that_cancel_decide_rightly(text: str, beta: float) -> None:
     """With a parameter that was not measured, the sign and most digits are right."""
+    assert single_range(f"{text}; beta = 1.0", "forward", "pairs").bound > 4
     activation = compile(f"{text}; beta = 1.0", backend="cpu")
     wide = compile(f"{text}; beta = 1.0", backend="cpu").double()
     with torch.no_grad():
         for module in (activation, wide):
             module.get_parameter("beta").fill_(beta)
-    x = torch.linspace(low, high, 1000)
+    x = torch.linspace(0.1, 12.0 / beta, 1000)
     torch.testing.assert_close(activation(x).double(), wide(x.double()), rtol=1e-3, atol=1e-9)
 
 
-def test_a_probe_beside_a_lost_one_counts() -> None:
-    """The code for |a| > 87 says that it is lost; what fails a little nearer does not."""
-    text = "x*(tanh(x) - erf(x))"
-    routine = program(parse(text)).double_backward
-    for arithmetic in ("f32", "pairs"):
-        code = single_code(text, "double_backward", arithmetic)
-        holds = accuracy.single_range(routine, "accurate", arithmetic, code)
-        if holds.anywhere and holds.bound > 10.95:
-            x = np.full(16, -11.01, np.float32)
-            given = [np.full(16, 1.0, np.float32)] * (len(routine.arguments) - 1) + [x]
-            found, lost = accuracy.call(code, given, len(routine.results))
-            right = accuracy.computed(routine, given)
-            assert lost or found[0][0] == pytest.approx(right[0][0], rel=1e-3)
+def test_only_probes_that_are_lost_themselves_are_forgiven() -> None:
+    """The code of 16 elements says that it is lost if one of them is."""
+    x = np.zeros(48, np.float32)
+    x[3] = 100
+
+    def code(_count: Any, given: ctypes.c_void_p, _found: ctypes.c_void_p) -> int:
+        (address,) = (ctypes.c_void_p * 1).from_address(given.value or 0)
+        return int(max((ctypes.c_float * 16).from_address(address)) > 87)
+
+    failing = np.zeros(48, bool)
+    failing[[3, 5, 20]] = True
+    accuracy._forgive(failing, code, [x], 1)
+    assert np.flatnonzero(failing).tolist() == [5, 20]
+
+
+def test_pairs_of_infinities_ask_for_float64() -> None:
+    """What an infinity lacks is no number, and a sum of such may overflow too early."""
+    text = "x*sigmoid(2*softplus(x)) - x"
+    x, dy = torch.full((16,), 10.0), torch.full((16,), torch.inf)
+    found = single_code(text, "backward", "pairs")
+    _, lost = accuracy.call(found, [dy.numpy(), x.numpy()], 1)
+    assert lost
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def _names(program: Program) -> dict[Expression, str]:
 
 
 def scalar(program: Program) -> str:
-    """The scalar functions in every arithmetic, whichever of them kernels consist of."""
-    code = [_scalar(program, dict.fromkeys(ROUTINES, kind)) for kind in RENDERERS]
+    """The scalar functions with either arithmetic, whichever of them kernels consist of."""
+    code = [_scalar(program, dict.fromkeys(ROUTINES, kind)) for kind in ("f32", "pairs")]
     return complete("\n".join(code))
 
 
