@@ -6,20 +6,20 @@ import ctypes
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from importlib import resources
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from actsearch.codegen.probes import Array, magnitudes, scale
 from actsearch.codegen.programs import DY, Earlier, Operand, Routine
+from actsearch.codegen.targets.cpu import toolchain
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
-_PER_STEP = 0.4  # of them that each operation may add that rounds, beyond so many:
-_FEW = 4
+_PER_STEP = 0.4  # of them that each operation may add that rounds
 _PER_FUNCTION = {"f32": 1.0, "pairs": 1.25}  # that each may add that takes far longer in float64:
 _DEAR = 8  # its cost
 _SEEN = {"f32": 0.85, "pairs": 1.0}  # of all that: the worst of plain code is between probes
@@ -40,7 +40,6 @@ _SHORT = 16
 _OVERFLOW_AT = 3  # overflow is looked for at each of so many probes
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _TINY = 2.0 ** np.linspace(-149, -41, _LANES)
-_A_FEW = ctypes.c_long(_LANES)
 _Pointer = ctypes.c_void_p
 _FACTORS = {"f32": (1.0, -1.0, 0.4375), "pairs": (1.0, -1.0, 0.4375, 2.0)}
 """Of the parameters' initial values. More for pairs: they lose digits at once, where they do."""
@@ -92,7 +91,7 @@ def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
     if precision == "fast":
         return _FAST
     functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
-    of_steps = _PER_STEP * (routine.roundings - _FEW)
+    of_steps = _PER_STEP * routine.roundings
     of_functions = _PER_FUNCTION[arithmetic] * functions
     return _SEEN[arithmetic] * max(_TOLERANCE[routine.name], of_steps, of_functions)
 
@@ -256,24 +255,20 @@ def _forgive(
     failing: Array, single: Callable[..., int], arguments: list[Array], count: int
 ) -> None:
     """Take back the probes where the code says itself that it is not accurate."""
-    groups = np.flatnonzero(failing.reshape(-1, _LANES).any(axis=1))
-    there = [argument.reshape(-1, _LANES)[groups] for argument in arguments]
-    told = groups[_told(single, there, count)]  # for one of its probes at least
-    places = told.repeat(_LANES) * _LANES + np.tile(np.arange(_LANES), len(told))
-    places = places[failing[places]]
-    alone = [argument[places].repeat(_LANES).reshape(-1, _LANES) for argument in arguments]
-    failing[places[_told(single, alone, count)]] = False
+    code = ctypes.cast(cast("Any", single), _Pointer)
+    shape = ctypes.c_long(len(arguments)), _pointers(arguments), ctypes.c_long(count)
+    _forgiving()(code, ctypes.c_long(len(failing)), _Pointer(failing.ctypes.data), *shape)
 
 
-def _told(single: Callable[..., int], arguments: Sequence[Array], count: int) -> NDArray[np.bool_]:
-    """For each row of arguments whether the code says that it is not accurate there."""
-    arrays = [*arguments, *(np.empty_like(arguments[0]) for _ in range(count))]
-    row = np.arange(len(arguments[0])) * _LANES * arguments[0].itemsize
-    addresses = np.array([array.ctypes.data for array in arrays])[None, :] + row[:, None]
-    found = addresses.ctypes.data + np.arange(len(row)) * addresses.strides[0]
-    after = len(arguments) * addresses.itemsize
-    calls = (single(_A_FEW, _Pointer(k), _Pointer(k + after)) for k in found.tolist())
-    return np.array([bool(told) for told in calls], bool)
+@cache
+def _forgiving() -> Callable[..., None]:
+    """The C function that does so: there are thousands to ask about."""
+    compiler = toolchain.compiler("c")
+    source = resources.files(__package__).joinpath("forgive.c").read_text(encoding="utf-8")
+    name = f"forgive-{toolchain.key(compiler, source, *compiler.flags)}"
+    path = toolchain.cached(name) or toolchain.build(compiler, [name], source, *compiler.flags)[0]
+    found: Callable[..., None] = ctypes.CDLL(str(path)).forgive
+    return found
 
 
 def call(

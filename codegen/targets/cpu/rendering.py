@@ -169,9 +169,16 @@ class CRenderer(Renderer):
                     text = f"{defined} ? {name}_if : UNDEFINED"
                 else:
                     text = self.call(step.operator, operands, carried, left)
+            elif self._is_quotient(step):
+                above, below = (operand.text for operand in operands)
+                parts = [self._low_of(operand, lows) or "-0.0f" for operand in step.operands]
+                lines.append(f"{self.real} {name}_low;")
+                text = f"quotient({above}, {parts[0]}, {below}, {parts[1]}, &{name}_low)"
+                if place in needed:
+                    lows[place] = f"{name}_low"
             else:
                 text = self.step(step, operands).text
-            if place in corrected:
+            if place in corrected and not self._is_quotient(step):
                 low = self._missing(step, operands, lows)
                 text = f"corrected({text}, {low})" if low else text
             kind = "int" if step.operator in COMPARISONS else self.real
@@ -189,7 +196,7 @@ class CRenderer(Renderer):
                 continue
             lines.append(f"const {kind} {name} = {text};")
             shown[Earlier(place)] = name
-            if place in needed and place not in corrected and step.operator in self.passing:
+            if place in needed - corrected and place not in lows and step.operator in self.passing:
                 low = self._low(step.operator, step.operands, operands, name, lows)
                 if low:
                     lines.append(f"const {self.real} {name}_low = {low};")
@@ -205,6 +212,10 @@ class CRenderer(Renderer):
     def corrected(self, routine: Routine) -> set[int]:
         """The steps to which is added what rounding took from their operands."""
         return set()
+
+    def _is_quotient(self, step: Step) -> bool:
+        """Whether it divides by a pair: one division gives both numbers of the result."""
+        return step.operator == "div" and self.normalised
 
     def _carried(self, routine: Routine, corrected: set[int]) -> set[int]:
         """The steps whose rounding reaches a function that enlarges it."""
