@@ -376,12 +376,29 @@ def test_named_activations_keep_to_the_tolerance(name: str) -> None:
 
     Only x - tanh(x) cancels in float64, too.
     """
+    _keeps_to_the_tolerance(name, (-20, 7), 1024, MANY // 2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {name for name, named in named_activations().items() if not named.expression.parameters}
+        - {"tanhshrink", "phish", "x_asinh_squared"}
+    ),
+)
+def test_named_activations_keep_to_it_in_large_tensors(name: str) -> None:
+    """But for polynomials beside 0: around a root, and everywhere if it is of a higher order."""
+    _keeps_to_the_tolerance(name, (-2, 7), 4096, 9 * 4096)
+
+
+def _keeps_to_the_tolerance(
+    name: str, octaves: tuple[int, int], density: int, at_once: int
+) -> None:
     compiled = program(parse(named_activations()[name].text))
-    density = 1024
-    sizes = probes_of.magnitudes((-20, 7), density)
+    sizes = probes_of.magnitudes(octaves, density)
     for sign in (1, -1):
         x = torch.from_numpy((sign * sizes).astype(np.float32))
-        singles, doubles = (_values_and_slopes(compiled, values) for values in (x, x.double()))
+        singles, doubles = (_values_and_slopes(compiled, v, at_once) for v in (x, x.double()))
         tolerances = [2.0] + [4.0] * len(compiled.inputs)
         for allowed, found, exact in zip(tolerances, singles, doubles, strict=True):
             rounded = exact.astype(np.float32)
@@ -392,12 +409,12 @@ def test_named_activations_keep_to_the_tolerance(name: str) -> None:
             assert error.max() <= allowed, (float(x[int(error.argmax())]), error.max())
 
 
-def _values_and_slopes(compiled: Program, x: torch.Tensor) -> list[NDArray[Any]]:
-    """What an activation and its gradients for the inputs are, by code, not by polynomials."""
+def _values_and_slopes(compiled: Program, x: torch.Tensor, at_once: int) -> list[NDArray[Any]]:
+    """What an activation and its gradients for the inputs are, of so many numbers at a time."""
     function = build(compiled)
     parameters = [torch.tensor(p.initial).to(x.dtype) for p in compiled.parameters]
     found: list[list[torch.Tensor]] = []
-    for part in x.split(MANY // 2):
+    for part in x.split(at_once):
         inputs = [part, torch.full_like(part, 0.7)][: len(compiled.inputs)]
         slopes = function.gradients(torch.ones_like(part), *inputs, *parameters)
         found.append([function(*inputs, *parameters), *slopes[: len(inputs)]])

@@ -53,7 +53,8 @@ constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, o
 constexpr double SHARE_AT_FIRST = 0.8, SHARE = 0.97;        // of it, that they may be off
 constexpr double SHARE_AT_CUT = 0.6;  // the same, where the longest piece is looked for
 constexpr double SHARE_OF_SCALED = 0.78;                    // the same, where a product rounds, too
-constexpr int CHECKS = 1024, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
+constexpr int CHECKS = 8192, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
+constexpr int AT_ONCE = 1024;       // of them
 constexpr int OCTAVES = 29;         // towards 0, that are checked
 constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
 constexpr double GOLDEN = 0.6180339887498949;  // its multiples' fractions are spread evenly
@@ -307,11 +308,22 @@ class Fitting {
     return size < FALLEN * std::min(std::abs(y[at - CLOSE]), std::abs(y[at + CLOSE]));
   }
 
-  // Whether there is one within an octave.
-  bool is_near_root(int64_t result, double x) const {
-    return std::any_of(roots[result].begin(), roots[result].end(), [&](double root) {
-      return root * x > 0 && std::abs(root) <= 2 * std::abs(x) && std::abs(x) <= 2 * std::abs(root);
-    });
+  static bool is_within_octave(double a, double b) {
+    return a * b > 0 && std::abs(a) <= 2 * std::abs(b) && std::abs(b) <= 2 * std::abs(a);
+  }
+
+  // The largest result within an octave of x, of those of a piece, if there is a root so near.
+  double size_near_root(
+      int64_t result, double x, const double* numbers, const double* y, int count) const {
+    double found = 0;
+    if (std::none_of(roots[result].begin(), roots[result].end(), [&](double root) {
+          return is_within_octave(root, x);
+        }))
+      return found;
+    for (int i = 0; i < count; ++i)
+      if (is_within_octave(numbers[i], x) && std::isfinite(y[i]))
+        found = std::max(found, std::abs(y[i]));
+    return found;
   }
 
   Piece fit(float low, float high, const Sampled& sampled, double share = SHARE_AT_FIRST) const {
@@ -436,14 +448,14 @@ class Fitting {
     return found;
   }
 
-  // At all of some numbers of a piece; near a root errors are relative to the largest value.
+  // At all of some numbers of a piece; near a root errors are relative to the largest value there.
   bool is_within(
       const Polynomial& polynomial, int64_t result, const double* x, const double* exact, int count,
       double least, double share) const {
-    const double most = largest(exact, count);
     for (int i = 0; i < count; ++i) {
-      const double size = is_near_root(result, x[i]) ? most : least;
       const float found = value(polynomial, float(x[i]));
+      if (is_within(found, exact[i], least, share, polynomial.order)) continue;
+      const double size = size_near_root(result, x[i], x, exact, count);
       if (!is_within(found, exact[i], size, share, polynomial.order)) return false;
     }
     return true;
@@ -563,11 +575,20 @@ class Fitting {
   }
 
   bool holds(const Piecewise& pieces, const Piece& piece, int checks) const {
-    float x[CHECKS], b[CHECKS];
-    double wide_x[CHECKS], wide_b[CHECKS], t[CHECKS];
+    const int turns = (checks + AT_ONCE - 1) / AT_ONCE;
+    for (int turn = 0; turn < turns; ++turn)
+      if (!holds(pieces, piece, checks / turns, double(turn) / turns)) return false;
+    return true;
+  }
+
+  // The same at some of them, which lie between the others.
+  bool holds(const Piecewise& pieces, const Piece& piece, int checks, double offset) const {
+    float x[AT_ONCE], b[AT_ONCE];
+    double wide_x[AT_ONCE], wide_b[AT_ONCE], t[AT_ONCE];
     const double width = double(piece.high) - piece.low;
+    const float last = of_rank(rank(piece.high) - 1);
     for (int i = 0; i < checks; ++i) {
-      t[i] = std::min(float(piece.low + width * i / (checks - 1)), of_rank(rank(piece.high) - 1));
+      t[i] = std::min(float(piece.low + width * (i + offset) / (checks - 1)), last);
       b[i] = exact.is_scaled ? std::copysign(1 + std::fmod(i * GOLDEN, 1), i % 2 - 0.5) : 1;
       x[i] = float(t[i] / b[i]);
       if (const float product = x[i] * b[i]; product < piece.low || product >= piece.high) {
@@ -575,7 +596,7 @@ class Fitting {
         x[i] = t[i];
       }
     }
-    if (piece.low == 0) {
+    if (piece.low == 0 && offset == 0) {
       x[1] = -0.0f;
       t[1] = 0;
     }
@@ -594,16 +615,16 @@ class Fitting {
       const double share = exact.is_scaled ? SHARE_OF_SCALED : SHARE;
       const int order = piece.results[k].order;
       if (are_within(y, right, checks, share, order)) continue;
-      double factors[CHECKS], most = 0;  // of the function of t
+      double factors[AT_ONCE], sizes[AT_ONCE];  // of the function of t
       for (int i = 0; i < checks; ++i) {
         factors[i] = exact.is_scaled ? std::abs(exact.powers[k].of(wide_x[i], wide_b[i])) : 1;
-        const double size = std::abs(right[i]) / factors[i];
-        if (std::isfinite(size)) most = std::max(most, size);
+        sizes[i] = std::abs(right[i]) / factors[i];
       }
-      for (int i = 0; i < checks; ++i)
-        if (!is_within(
-                y[i], right[i], is_near_root(k, t[i]) ? most * factors[i] : 0, share, order))
-          return false;
+      for (int i = 0; i < checks; ++i) {
+        if (is_within(y[i], right[i], 0, share, order)) continue;
+        const double size = factors[i] * size_near_root(k, t[i], t, sizes, checks);
+        if (!is_within(y[i], right[i], size, share, order)) return false;
+      }
     }
     return true;
   }
