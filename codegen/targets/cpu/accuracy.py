@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -14,6 +14,7 @@ import numpy as np
 from actsearch.codegen.probes import Array, magnitudes, scale
 from actsearch.codegen.programs import DY, Earlier, Operand, Routine
 from actsearch.codegen.targets.cpu import toolchain
+from actsearch.codegen.targets.cpu.simulation import simulated
 from actsearch.grammar.evaluate import apply_numpy
 from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
@@ -37,6 +38,8 @@ _WHOLE: _Ray = ((-40, 128), 12)
 _CENTRE: _Ray = ((-4, 7), 96)
 _MORE = 4  # times as many in the centre, for code of at most so many steps:
 _SHORT = 16
+_FORETOLD: _Ray = ((-4, 7), 48)
+_HOPELESS = 1.2  # of the tolerance, that simulated code is off where it is not even compiled
 _OVERFLOW_AT = 3  # overflow is looked for at each of so many probes
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _TINY = 2.0 ** np.linspace(-149, -41, _LANES)
@@ -126,7 +129,7 @@ def single_range(
     sizes = np.concatenate(_probes(_rays(routine)))
     order = np.argsort(sizes, kind="stable")
     fails = np.zeros(len(sizes), bool)
-    parameters = [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
+    parameters = _own_parameters(routine)
     factors = _FACTORS[arithmetic] if parameters and precision == "accurate" else (1.0,)
     for factor in factors:
         for sign in (1.0, -1.0):
@@ -144,7 +147,7 @@ def single_range(
             kept = _without(sizes[order], fails[order], bool(parameters))
             if fails[0] or kept.share_outside > _MOST:
                 return Range(False, np.inf, arithmetic=arithmetic)
-    bound = min(kept.bound, max(_MIDDLE, _overflow(routine, parameters)))
+    bound = min(kept.bound, max(_MIDDLE, _overflow(routine)))
     return replace(kept, bound=bound, arithmetic=arithmetic)
 
 
@@ -166,7 +169,47 @@ def _share_outside(bound: Any, least: Any) -> Any:
     return 1.0 - np.maximum(0.0, np.tanh(bound / 2) - np.tanh(least / 2))
 
 
-def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
+def is_hopeless(routine: Routine) -> bool:
+    """Whether plain code would fail for so much that it need not be compiled.
+
+    It is simulated, at a part of the probes; by the tolerance of the precision "accurate".
+    """
+    octaves, density = _FORETOLD
+    sizes = magnitudes(octaves, density)
+    allowed = _HOPELESS * tolerance(routine, "accurate", "f32")
+    arguments = _along_rays(routine, sizes, (1.0, -1.0))
+    fails: Array = np.zeros((len(arguments[0]), len(sizes)), bool)
+    with np.errstate(all="ignore"):
+        exact, single = _values(routine, arguments), simulated(routine, arguments)
+        for result in routine.results:
+            reference = np.broadcast_to(exact[result], fails.shape)
+            value = reference.astype(np.float32)
+            error = np.where(np.isfinite(value), np.abs(single[result] - reference), 0.0)
+            wrong = error > allowed * _unit(np.abs(reference), "accurate")
+            for row in np.flatnonzero(wrong.any(axis=1)):
+                size = scale(reference[row], np.abs(reference[row]), density)
+                wrong[row] &= error[row] > allowed * _unit(size, "accurate")
+            fails |= wrong
+    kept = _without(sizes, np.asarray(fails.any(axis=0)), bool(_own_parameters(routine)))
+    return not kept.suffices
+
+
+def _own_parameters(routine: Routine) -> list[Parameter]:
+    return [node for node in routine.arguments if isinstance(node, Parameter) and node != DY]
+
+
+def _along_rays(routine: Routine, sizes: Array, factors: Sequence[float]) -> list[Array]:
+    """Arguments in rows: inputs of both signs, for each factor of the parameters."""
+    parameters = _own_parameters(routine)
+    rays = [(f, s) for f in (factors if parameters else (1.0,)) for s in (1.0, -1.0)]
+    factor, sign = np.array(rays, np.float32).T[:, :, None]
+    given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
+    given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
+    ones = np.ones_like(factor)
+    return [given.get(node, ones).astype(np.float32) for node in routine.arguments]
+
+
+def _overflow(routine: Routine) -> float:
     """Up to which |x| arithmetic stays in the range of float32, parameters varying more.
 
     Exponentials and their like need no such bound: their code says itself that it is lost. Nor does
@@ -174,14 +217,11 @@ def _overflow(routine: Routine, parameters: Collection[Parameter]) -> float:
     """
     used = {operand for step in routine.steps for operand in step.operands}
     sizes = _probes((_WHOLE,))[0][2 * _LANES :: _OVERFLOW_AT]  # not 0, which may divide
-    rays = np.array([(f, s) for f in (_WIDER if parameters else (1.0,)) for s in (1.0, -1.0)])
-    factor, sign = rays.T[:, :, None]
-    given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
-    given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
+    arguments = _along_rays(routine, sizes, _WIDER)
     with np.errstate(all="ignore"):
-        known = _values(routine, [given.get(node, np.ones(1)) for node in routine.arguments])
+        known = _values(routine, arguments)
     fits = {operand: np.abs(value) <= _LARGEST for operand, value in known.items()}
-    held = np.ones((len(rays), len(sizes)), bool)
+    held = np.ones((len(arguments[0]), len(sizes)), bool)
     for place, step in enumerate(routine.steps):
         if step.operator in ("add", "sub", "mul", "div") and Earlier(place) in used:
             given_fit = np.logical_and(*(fits[operand] for operand in step.operands))

@@ -1,7 +1,8 @@
 """Kernels: the compiled C of one activation, registered with the operator.
 
 What a forward and a backward pass need in float32 is compiled at once and kept where it is
-accurate, as `accuracy` measures; else pairs of float32 are tried. The rest is compiled where it
+accurate, as `accuracy` measures; else, or where a simulation is far off, pairs of float32 are
+tried. The rest is compiled where it
 turns out to be needed. Several kernels are compiled by as many compilers as PyTorch has threads,
 each for a few of them, while Python prepares the next and measures the last. Every routine is found
 in the cache by what it was made of.
@@ -26,7 +27,7 @@ from actsearch.codegen.programs import Earlier, Program, Step
 from actsearch.codegen.scaling import degree_of_scaling
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
-from actsearch.codegen.targets.cpu.accuracy import single_range
+from actsearch.codegen.targets.cpu.accuracy import is_hopeless, single_range
 from actsearch.codegen.targets.cpu.library import Builder, Coster, library
 from actsearch.codegen.targets.cpu.rendering import (
     ELEMENTARY,
@@ -119,11 +120,18 @@ def load(programs: Iterable[Program], precision: str) -> list[int]:
                 if number not in _PROGRAMS and number not in new:
                     new[number] = program
                     _declare(number, program)
-                    yield from (Piece(number, program, precision, v) for v in FIRST)
+                    for routine, _ in FIRST:
+                        yield _first_piece(number, program, precision, routine)
 
         _add(pieces())
         _PROGRAMS.update((number, (program, precision)) for number, program in new.items())
         return numbers
+
+
+def _first_piece(number: int, program: Program, precision: str, routine: str) -> Piece:
+    """What a routine is tried with first: plain float32 code, unless that cannot be accurate."""
+    needs_pairs = precision == "accurate" and is_hopeless(getattr(program, routine))
+    return Piece(number, program, precision, (routine, "pairs" if needs_pairs else "f32"))
 
 
 def _declare(number: int, program: Program) -> None:
@@ -172,14 +180,16 @@ def _add(pieces: Iterable[Piece]) -> None:
         def start(group: Sequence[Piece]) -> None:
             running.append((group, compilers.submit(compiled, group)))
 
-        waiting: list[Piece] = []
+        waiting: dict[str, list[Piece]] = {"f32": [], "pairs": [], "f64": []}  # one has one's flags
         for piece in pieces:
-            waiting.append(piece)
-            if len(waiting) == _TOGETHER:
-                start(waiting)
-                waiting = []
-        for group in _shares(waiting, count):
-            start(group)
+            alike = waiting[piece.variant[1]]
+            alike.append(piece)
+            if len(alike) == _TOGETHER:
+                start(alike.copy())
+                alike.clear()
+        for alike in waiting.values():
+            for group in _shares(alike, count):
+                start(group)
         refused: list[Piece] = []
         while running:
             group, paths = running.popleft()
@@ -187,8 +197,8 @@ def _add(pieces: Iterable[Piece]) -> None:
                 refused += _register(piece, path)
             if len(refused) >= _TOGETHER // 2 or (refused and not running):
                 for type_ in ("pairs", "f64"):
-                    alike = [piece for piece in refused if piece.variant[1] == type_]
-                    for group in _shares(alike, 1 if running else count):
+                    others = [piece for piece in refused if piece.variant[1] == type_]
+                    for group in _shares(others, 1 if running else count):
                         start(group)
                 refused = []
 
@@ -244,10 +254,14 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
     """Called by the operator, in any thread, for a routine of kernels that is not there yet."""
     try:
         with _LOCK:
-            variant = ROUTINES[routine], "f64" if is_wide else "f32"
+            name = ROUTINES[routine]
             wanted = [(number, *_PROGRAMS[number]) for number in set(numbers[:count])]
             for precision in PRECISIONS:
-                _add(Piece(*row, variant) for row in wanted if row[-1] == precision)
+                rows = [row for row in wanted if row[-1] == precision]
+                if is_wide:
+                    _add(Piece(*row, (name, "f64")) for row in rows)
+                else:
+                    _add(_first_piece(*row, name) for row in rows)
     except Exception:  # nothing may leave a C callback; the operator raises
         traceback.print_exc()
         return 0

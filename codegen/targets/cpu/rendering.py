@@ -126,7 +126,7 @@ class CRenderer(Renderer):
         shown: dict[Operand, str] = {node: names[node] for node in routine.arguments}
         lines: list[str] = []
         corrected = self.corrected(routine)
-        needed = self._carried(routine, corrected)
+        needed = self.carried(routine, corrected)
         lows: dict[int, str] = {}
 
         def rest(place: int, function: str, low: str | None) -> str | None:
@@ -217,7 +217,7 @@ class CRenderer(Renderer):
         """Whether it divides by a pair: one division gives both numbers of the result."""
         return step.operator == "div" and self.normalised
 
-    def _carried(self, routine: Routine, corrected: set[int]) -> set[int]:
+    def carried(self, routine: Routine, corrected: set[int]) -> set[int]:
         """The steps whose rounding reaches a function that enlarges it."""
         needed: set[int] = set()
         pending = [
