@@ -73,7 +73,7 @@ class CRenderer(Renderer):
     real: ClassVar[str]
     precision: ClassVar[str]
     normalised: ClassVar[bool] = False  # whether sums keep less than half a unit in their rests
-    passing: ClassVar[Set[str]] = _ARITHMETIC | {"abs", "where"}
+    passing: ClassVar[Set[str]] = _ARITHMETIC | _BOUNDS.keys() | {"abs", "relu", "where"}
     """Operators that pass on what rounding took from an operand."""
 
     def literal(self, value: float) -> str:
@@ -363,7 +363,6 @@ class Paired(Single):
     """In float32, each step with what it lacks."""
 
     normalised = True
-    passing = Single.passing | {"relu", *_BOUNDS}
 
     def checks(self, routine: Routine) -> bool:
         return True  # what an infinity lacks is NaN
