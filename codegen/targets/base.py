@@ -88,7 +88,7 @@ class Renderer:
 
         def code(operand: Operand) -> Code:
             if isinstance(operand, float):
-                return self._number(operand)
+                return self.number(operand)
             if isinstance(operand, Earlier):
                 return done[operand.step]
             return Code(names[operand], elementwise=operand in _ELEMENTWISE)
@@ -121,7 +121,7 @@ class Renderer:
             text = function.format(**dict(zip("abc", (o.text for o in operands), strict=False)))
         return Code(text, ATOM, depth, elementwise=elementwise)
 
-    def _number(self, value: float) -> Code:
+    def number(self, value: float) -> Code:
         return Code(self.literal(value), UNARY if value < 0 else ATOM, 0, value)
 
     def _inlined(self, code: Code, uses: int) -> bool:

@@ -24,6 +24,7 @@ from actsearch.codegen.programs import Program
 from actsearch.codegen.targets import BuildError
 from actsearch.codegen.targets.cpu import accuracy, build, kernels, rendering, toolchain
 from actsearch.codegen.targets.cpu import library as operator
+from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.grammar import named_activations, parse
 from actsearch.grammar.evaluate import evaluate
 from actsearch.grammar.operators import COMPARISONS, OPERATORS
@@ -43,7 +44,7 @@ WIDE_ULPS = {"i0e": 16, "i1e": 16, "j1": 40, "sigmoid": 4, "softplus": 4}  # of 
 
 def loops() -> str:
     """A loop over every operator in both precisions, and the elementary functions."""
-    code = [rendering.ELEMENTARY]
+    code = [ELEMENTARY]
     for name in (*UNARY, *BINARY):
         for precision, real in (("f32", "float"), ("f64", "double")):
             lost = ", &lost" if f"{name}_{precision}" in _LOSING else ""
@@ -69,8 +70,8 @@ def loops() -> str:
     return "\n".join(code)
 
 
-_LOSING = set(re.findall(r"(\w+)\([^()]*int \*lost\)", rendering.ELEMENTARY))
-PAIRS = sorted(re.findall(r"float (\w+)_pair_f32\(", rendering.ELEMENTARY))
+_LOSING = set(re.findall(r"(\w+)\([^()]*int \*lost\)", ELEMENTARY))
+PAIRS = sorted(re.findall(r"float (\w+)_pair_f32\(", ELEMENTARY))
 
 
 @cache
@@ -216,7 +217,7 @@ def test_functions_of_undefined_values_are_vectorised(text: str, tmp_path: Path)
     variants = [(routine, kind) for routine, _ in kernels.FIRST for kind in ("f32", "pairs")]
     code = rendering.functions(program(parse(text)), variants, "k")
     assert "UNDEFINED" in code
-    report = vectoriser_report(rendering.ELEMENTARY + code, tmp_path)
+    report = vectoriser_report(ELEMENTARY + code, tmp_path)
     assert "couldn't vectorize loop" not in report
 
 
@@ -226,7 +227,7 @@ def test_pairs_are_vectorised(name: str, tmp_path: Path) -> None:
         pytest.skip("reads GCC's report")
     variants = [(routine, "pairs") for routine in rendering.ROUTINES]
     code = rendering.functions(program(parse(named_activations()[name].text)), variants, "k")
-    report = vectoriser_report(rendering.ELEMENTARY + code, tmp_path)
+    report = vectoriser_report(ELEMENTARY + code, tmp_path)
     assert "couldn't vectorize loop" not in report
 
 

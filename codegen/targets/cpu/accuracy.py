@@ -20,7 +20,8 @@ from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
 
 _TOLERANCE = {"forward": 2.0, "backward": 4.0, "double_backward": 16.0}  # units in the last place
-_PER_STEP = 0.4  # of them that each operation may add that rounds
+_PER_STEP = 0.4  # of them that each operation may add that rounds, where these are more than
+_FEW = 6
 _PER_FUNCTION = {"f32": 1.0, "pairs": 1.25}  # that each may add that takes far longer in float64:
 _DEAR = 8  # its cost
 _SEEN = {"f32": 0.85, "pairs": 1.0}  # of all that: the worst of plain code is between probes
@@ -94,7 +95,7 @@ def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
     if precision == "fast":
         return _FAST
     functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
-    of_steps = _PER_STEP * routine.roundings
+    of_steps = _PER_STEP * routine.roundings if routine.roundings > _FEW else 0.0
     of_functions = _PER_FUNCTION[arithmetic] * functions
     return _SEEN[arithmetic] * max(_TOLERANCE[routine.name], of_steps, of_functions)
 

@@ -28,15 +28,9 @@ from actsearch.codegen.scaling import degree_of_scaling
 from actsearch.codegen.targets import PRECISIONS
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import is_hopeless, single_range
+from actsearch.codegen.targets.cpu.elementary import ELEMENTARY, instructions, needed_by
 from actsearch.codegen.targets.cpu.library import Builder, Coster, library
-from actsearch.codegen.targets.cpu.rendering import (
-    ELEMENTARY,
-    ROUTINES,
-    Variant,
-    arithmetic,
-    elementary,
-    functions,
-)
+from actsearch.codegen.targets.cpu.rendering import ROUTINES, Variant, functions
 from actsearch.grammar.expression import Parameter
 
 FIRST: tuple[Variant, ...] = (("forward", "f32"), ("backward", "f32"))
@@ -238,7 +232,7 @@ def compiled(pieces: Sequence[Piece]) -> list[str]:
     missing = [piece for piece in pieces if toolchain.cached(piece.library) is None]
     if missing:
         text = "".join(piece.text for piece in missing)
-        source = f"{elementary(text)}\n{text}"
+        source = f"{needed_by(text)}\n{text}"
         names = [piece.library for piece in missing]
         toolchain.build(toolchain.compiler("c"), names, source, *missing[0].flags)
     return [str(toolchain.path_of(piece.library)) for piece in pieces]
@@ -278,7 +272,7 @@ def _cost(number: int, routine: int) -> float:
         name = ROUTINES[routine]
         if _steepness(getattr(program, name).steps) > _STEEPEST:
             return 0.0
-        return float(arithmetic(_code(program, (name, "f32")).partition("++i)")[2]))
+        return float(instructions(_code(program, (name, "f32")).partition("++i)")[2]))
     except Exception:  # as above
         traceback.print_exc()
         return -1.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from actsearch.codegen.probes import Array
 from actsearch.codegen.programs import EXACT, Earlier, Operand, Routine, to_single
-from actsearch.codegen.targets.cpu.rendering import RENDERERS
+from actsearch.codegen.targets.cpu.arithmetics import RENDERERS
 from actsearch.codegen.trials import rounded
 from actsearch.grammar.evaluate import apply_numpy
 

@@ -30,7 +30,8 @@ from actsearch.codegen.targets.calling import (
 )
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import Range, single_range
-from actsearch.codegen.targets.cpu.rendering import ELEMENTARY, functions
+from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
+from actsearch.codegen.targets.cpu.rendering import functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
 from actsearch.codegen.targets.cuda.slices import source as source_of_slices

@@ -18,12 +18,10 @@ from importlib import resources
 from actsearch.codegen.programs import DY, Program, Routine
 from actsearch.codegen.targets.base import variable_names
 from actsearch.codegen.targets.cpu.accuracy import Range
-from actsearch.codegen.targets.cpu.rendering import (
-    ELEMENTARY,
-    RENDERERS,
-    CRenderer,
-    reserved_names,
-)
+from actsearch.codegen.targets.cpu.arithmetics import RENDERERS, CRenderer
+from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
+from actsearch.codegen.targets.cpu.rendering import reserved_names
+from actsearch.codegen.targets.cpu.statements import statements
 from actsearch.grammar.expression import Expression
 
 ROUTINES = ("forward", "backward")
@@ -156,7 +154,7 @@ def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRend
     results = [f"{real} &out{k}" for k in range(len(routine.results))]
     lines = [
         line.replace("[i] = ", " = ", 1) if line.startswith("out") else line
-        for line in renderer.statements(routine, names)
+        for line in statements(renderer, routine, names)
     ]
     name = f"{routine.name}_{renderer.precision}"
     head = f"INLINE int {name}({', '.join([*arguments, *results])}) {{"
