@@ -203,11 +203,12 @@ def _along_rays(routine: Routine, sizes: Array, factors: Sequence[float]) -> lis
     """Arguments in rows: inputs of both signs, for each factor of the parameters."""
     parameters = _own_parameters(routine)
     rays = [(f, s) for f in (factors if parameters else (1.0,)) for s in (1.0, -1.0)]
-    factor, sign = np.array(rays, np.float32).T[:, :, None]
+    factor, sign = np.array(rays).T[:, :, None]
     given: dict[Operand, Array] = {node: factor * (node.initial or 1.0) for node in parameters}
     given |= {node: sign * sizes for node in routine.arguments if isinstance(node, Input)}
     ones = np.ones_like(factor)
-    return [given.get(node, ones).astype(np.float32) for node in routine.arguments]
+    with np.errstate(over="ignore"):
+        return [given.get(node, ones).astype(np.float32) for node in routine.arguments]
 
 
 def _overflow(routine: Routine) -> float:

@@ -92,6 +92,9 @@ INLINE float corrected(float sum, float low) {
 }
 #endif
 
+/* what a number lacks: nothing, where infinities make that NaN */
+INLINE float known(float low) { return low == low ? low : 0.0f; }
+
 /* a sum, and what it lacks, of a number and one that is smaller or exact beside it */
 INLINE float sum_of(float large, float small, float *rest) {
     float sum = large + small;
@@ -156,6 +159,15 @@ INLINE float quotient(float above, float above_low, float below, float below_low
     float inverse = 1.0f / below, value = above * inverse;
     float less = fma32(-value, below, above) + fma32(-value, below_low, above_low);
     return sum_of(value, less * inverse, rest);
+}
+
+/* the same of any numbers, 0 and infinities, too; lost where the inverse of b overflows */
+INLINE float divided(float a, float a_low, float b, float b_low, float *rest, int *lost) {
+    float inverse = 1.0f / b, value = quotient(a, a_low, b, b_low, rest);
+    int is_known = (value == value) & (*rest == *rest);
+    *lost |= (b != 0) & (abs_f32(inverse) > 3.40282347e38f);
+    *rest = is_known ? *rest : 0.0f;
+    return is_known ? value : a * inverse;
 }
 
 INLINE float expm1_pair_f32(float a, float low, float *rest, int *lost) {

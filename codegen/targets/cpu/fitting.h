@@ -55,6 +55,7 @@ constexpr double SHARE_AT_CUT = 0.6;  // the same, where the longest piece is lo
 constexpr double SHARE_OF_SCALED = 0.78;                    // the same, where a product rounds, too
 constexpr int CHECKS = 8192, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
 constexpr int AT_ONCE = 1024;       // of them
+constexpr int ENOUGH = 64;          // that tell how large a result is near a root
 constexpr int OCTAVES = 29;         // towards 0, that are checked
 constexpr double NEAR = 1 / 16.0;   // of a piece: |x| of its end, from which down they are
 constexpr double GOLDEN = 0.6180339887498949;  // its multiples' fractions are spread evenly
@@ -312,7 +313,8 @@ class Fitting {
     return a * b > 0 && std::abs(a) <= 2 * std::abs(b) && std::abs(b) <= 2 * std::abs(a);
   }
 
-  // The largest result within an octave of x, of those of a piece, if there is a root so near.
+  // About the largest result within an octave of x, of those of a piece, if there is a root so
+  // near. More than a few numbers are in ascending order.
   double size_near_root(
       int64_t result, double x, const double* numbers, const double* y, int count) const {
     double found = 0;
@@ -320,7 +322,12 @@ class Fitting {
           return is_within_octave(root, x);
         }))
       return found;
-    for (int i = 0; i < count; ++i)
+    int first = 0, last = count;
+    if (count > ENOUGH) {
+      first = std::lower_bound(numbers, numbers + count, std::min(x / 2, 2 * x)) - numbers;
+      last = std::upper_bound(numbers, numbers + count, std::max(x / 2, 2 * x)) - numbers;
+    }
+    for (int i = first; i < last; i += 1 + (last - first) / ENOUGH)
       if (is_within_octave(numbers[i], x) && std::isfinite(y[i]))
         found = std::max(found, std::abs(y[i]));
     return found;

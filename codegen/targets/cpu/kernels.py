@@ -2,10 +2,9 @@
 
 What a forward and a backward pass need in float32 is compiled at once and kept where it is
 accurate, as `accuracy` measures; else, or where a simulation is far off, pairs of float32 are
-tried. The rest is compiled where it
-turns out to be needed. Several kernels are compiled by as many compilers as PyTorch has threads,
-each for a few of them, while Python prepares the next and measures the last. Every routine is found
-in the cache by what it was made of.
+tried. The rest is compiled where it turns out to be needed. Several kernels are compiled by as many
+compilers as PyTorch has threads, each for a few of them, while Python prepares the next and
+measures the last. Every routine is found in the cache by what it was made of.
 """
 
 from __future__ import annotations

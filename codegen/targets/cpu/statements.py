@@ -99,7 +99,7 @@ class _Body:
             rest = self._declared(f"{name}_low")
             if place in self.carried:
                 self.lows[place] = rest
-            return f"quotient({above}, {lacks[0]}, {below}, {lacks[1]}, &{rest})"
+            return f"divided({above}, {lacks[0]}, {below}, {lacks[1]}, &{rest}, &lost)"
         return renderer.step(step, operands).text
 
     def _function(self, place: int, name: str, step: Step, operands: Sequence[Code]) -> str:
@@ -180,7 +180,7 @@ class _Body:
             rest = f"fma32(-{name}, {b}, {a})"
             rest += f" + {low[0]}" if low[0] else ""
             rest += f" - {name} * {low[1]}" if low[1] else ""
-            parts = [f"({rest}) / {b}"]
+            parts = [f"known(({rest}) / {b})"]
         else:
             sign = "-" if operator == "sub" else ""
             other = f"({sign}{b})"
