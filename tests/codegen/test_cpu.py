@@ -484,7 +484,7 @@ def test_pairs_that_cancel_decide_rightly(text: str, beta: float) -> None:
         ("{}*where(x/beta > 1, 1, 2); beta = 1", [0.5, 1, 2], 0),
         ("where(x/(x - 1) > 0.3, {0}, -{0})", [1], None),
         ("where(1/abs(x - beta) > 2, {}, -x); beta = 1", [1, 2], 1),
-        ("where(abs(x)/(1e-42*x) > 1, {}, x)", [0.5, -1], None),
+        ("{}*where(x/beta > 1, 1, 2); beta = 1", [2e-40, 5e-40, 1], 3e-40),
         ("{}*where(1/(x*x) > 0.1, 1, 2)", [math.inf, -math.inf, 1], None),
     ],
 )
