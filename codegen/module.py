@@ -72,7 +72,8 @@ class Activation(Compiled):
 
     Raises:
         TypeError: at a call, for a tensor of integers, booleans or complex numbers.
-        ValueError: at a call, where a per-channel parameter does not fit, or x and gate differ.
+        ValueError: an initial value is too large for the type; at a call, where a per-channel
+            parameter does not fit, or x and gate differ.
     """
 
     num_parameters: int
@@ -124,7 +125,13 @@ class Activation(Compiled):
         """Every parameter at its declared initial value."""
         with torch.no_grad():
             for name, declaration in self.parameters_config.items():
-                getattr(self, name).fill_(declaration.initial)
+                parameter = getattr(self, name)
+                if abs(declaration.initial) > torch.finfo(parameter.dtype).max:
+                    raise ValueError(
+                        f"the initial value of {declaration.name!r}, {declaration.initial}, "
+                        f"does not fit into {parameter.dtype}"
+                    )
+                parameter.fill_(declaration.initial)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """The activation of every element."""

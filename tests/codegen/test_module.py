@@ -70,6 +70,8 @@ def test_options() -> None:
     assert x.tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(ValueError, match="num_parameters is at least 1, not 0"):
         compile("x", num_parameters=0)
+    with pytest.raises(ValueError, match=r"of 'beta', 1e\+39, does not fit into"):
+        compile("beta*x; beta = 1e39")
     with pytest.raises(UnknownTarget, match="did you mean 'torchscript'"):
         compile("x", backend="torchscrip")
 
