@@ -122,6 +122,7 @@ class Renderer:
         return Code(text, ATOM, depth, elementwise=elementwise)
 
     def number(self, value: float) -> Code:
+        """A constant as an operand."""
         return Code(self.literal(value), UNARY if value < 0 else ATOM, 0, value)
 
     def _inlined(self, code: Code, uses: int) -> bool:

@@ -132,22 +132,15 @@ def single_range(
     fails = np.zeros(len(sizes), bool)
     parameters = _own_parameters(routine)
     factors = _FACTORS[arithmetic] if parameters and precision == "accurate" else (1.0,)
-    for factor in factors:
-        for sign in (1.0, -1.0):
-            arguments = []
-            for node in routine.arguments:
-                if isinstance(node, Input):
-                    arguments.append((sign * sizes).astype(np.float32))
-                else:
-                    value = 1.0
-                    if isinstance(node, Parameter) and node in parameters:
-                        value = factor * (node.initial or 1.0)
-                    arguments.append(np.full(len(sizes), value, np.float32))
-            with np.errstate(all="ignore"):
-                fails |= _failing(routine, precision, allowed, arguments, single)
-            kept = _without(sizes[order], fails[order], bool(parameters))
-            if fails[0] or kept.share_outside > _MOST:
-                return Range(False, np.inf, arithmetic=arithmetic)
+    rows = _along_rays(routine, sizes, factors)
+    shape = len(rows[0]), len(sizes)
+    for ray in zip(*(np.broadcast_to(row, shape) for row in rows), strict=True):
+        arguments = [np.ascontiguousarray(values) for values in ray]
+        with np.errstate(all="ignore"):
+            fails |= _failing(routine, precision, allowed, arguments, single)
+        kept = _without(sizes[order], fails[order], bool(parameters))
+        if fails[0] or kept.share_outside > _MOST:
+            return Range(False, np.inf, arithmetic=arithmetic)
     bound = min(kept.bound, max(_MIDDLE, _overflow(routine)))
     return replace(kept, bound=bound, arithmetic=arithmetic)
 
@@ -307,8 +300,7 @@ def _forgiving() -> Callable[..., None]:
     """The C function that does so: there are thousands to ask about."""
     compiler = toolchain.compiler("c")
     source = resources.files(__package__).joinpath("forgive.c").read_text(encoding="utf-8")
-    name = f"forgive-{toolchain.key(compiler, source, *compiler.flags)}"
-    path = toolchain.cached(name) or toolchain.build(compiler, [name], source, *compiler.flags)[0]
+    path = toolchain.built(compiler, "forgive", source, *compiler.flags)
     found: Callable[..., None] = ctypes.CDLL(str(path)).forgive
     return found
 

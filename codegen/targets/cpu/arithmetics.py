@@ -133,7 +133,6 @@ class CRenderer(Renderer):
 class Single(CRenderer):
     """In float32."""
 
-    name = "cpu"
     real = "float"
     precision = "f32"
 
@@ -219,7 +218,6 @@ class Paired(Single):
 class Double(CRenderer):
     """In float64."""
 
-    name = "cpu"
     real = "double"
     precision = "f64"
 

@@ -173,27 +173,28 @@ def _add(pieces: Iterable[Piece]) -> None:
         def start(group: Sequence[Piece]) -> None:
             running.append((group, compilers.submit(compiled, group)))
 
-        waiting: dict[str, list[Piece]] = {"f32": [], "pairs": [], "f64": []}  # one has one's flags
+        waiting: dict[str, list[Piece]] = {"f32": [], "pairs": [], "f64": []}  # by their flags
+
+        def start_waiting(shares: int) -> None:
+            for alike in waiting.values():
+                for group in _shares(alike, shares):
+                    start(group)
+                alike.clear()
+
         for piece in pieces:
             alike = waiting[piece.variant[1]]
             alike.append(piece)
             if len(alike) == _TOGETHER:
                 start(alike.copy())
                 alike.clear()
-        for alike in waiting.values():
-            for group in _shares(alike, count):
-                start(group)
-        refused: list[Piece] = []
+        start_waiting(count)
         while running:
             group, paths = running.popleft()
             for piece, path in zip(group, paths.result(), strict=True):
-                refused += _register(piece, path)
-            if len(refused) >= _TOGETHER // 2 or (refused and not running):
-                for type_ in ("pairs", "f64"):
-                    others = [piece for piece in refused if piece.variant[1] == type_]
-                    for group in _shares(others, 1 if running else count):
-                        start(group)
-                refused = []
+                for instead in _register(piece, path):
+                    waiting[instead.variant[1]].append(instead)
+            if not running or sum(map(len, waiting.values())) >= _TOGETHER // 2:
+                start_waiting(1 if running else count)
 
 
 def _shares(pieces: Sequence[Piece], count: int) -> list[Sequence[Piece]]:
@@ -250,11 +251,11 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
             name = ROUTINES[routine]
             wanted = [(number, *_PROGRAMS[number]) for number in set(numbers[:count])]
             for precision in PRECISIONS:
-                rows = [row for row in wanted if row[-1] == precision]
-                if is_wide:
-                    _add(Piece(*row, (name, "f64")) for row in rows)
-                else:
-                    _add(_first_piece(*row, name) for row in rows)
+                _add(
+                    Piece(*row, (name, "f64")) if is_wide else _first_piece(*row, name)
+                    for row in wanted
+                    if row[-1] == precision
+                )
     except Exception:  # nothing may leave a C callback; the operator raises
         traceback.print_exc()
         return 0

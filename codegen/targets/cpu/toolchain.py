@@ -165,6 +165,22 @@ def cached(name: str) -> Path | None:
     return path if hashlib.sha256(body).digest() == digest else None
 
 
+def built(compiler: Compiler, kind: str, source: str, *arguments: str) -> Path:
+    """The library of some source: from the cache, or compiled and put into it.
+
+    Args:
+        compiler: what compiles it.
+        kind: what its name begins with.
+        source: the text.
+        arguments: of the compiler.
+
+    Raises:
+        BuildError: the compiler failed.
+    """
+    name = f"{kind}-{key(compiler, source, *arguments)}"
+    return cached(name) or build(compiler, [name], source, *arguments)[0]
+
+
 def build(compiler: Compiler, names: Sequence[str], source: str, *arguments: str) -> list[Path]:
     """Compile a library and put it into the cache, under every name, each in one step.
 

@@ -282,9 +282,7 @@ def _measured(
         return {}
     text = ELEMENTARY + functions(program, [(name, arithmetic) for name in routines], "measured")
     arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else []), "-lm"]
-    name = f"cuda-{toolchain.key(compiler, text, *arguments)}"
-    path = toolchain.cached(name) or toolchain.build(compiler, [name], text, *arguments)[0]
-    code: Any = ctypes.CDLL(str(path))
+    code: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", text, *arguments)))
     return {
         name: single_range(
             getattr(program, name),
