@@ -22,6 +22,7 @@ from actsearch.codegen.targets import (
 )
 from actsearch.codegen.targets.base import unused
 from actsearch.codegen.targets.torch import reserved_names
+from actsearch.grammar.errors import UsageError
 from actsearch.grammar.expression import Expression, Parameter
 from actsearch.grammar.language import as_expression
 
@@ -72,8 +73,8 @@ class Activation(Compiled):
 
     Raises:
         TypeError: at a call, for a tensor of integers, booleans or complex numbers.
-        ValueError: an initial value is too large for the type; at a call, where a per-channel
-            parameter does not fit, or x and gate differ.
+        UsageError: an initial value is too large for the type.
+        ValueError: at a call, where a per-channel parameter does not fit, or x and gate differ.
     """
 
     num_parameters: int
@@ -127,7 +128,7 @@ class Activation(Compiled):
             for name, declaration in self.parameters_config.items():
                 parameter = getattr(self, name)
                 if abs(declaration.initial) > torch.finfo(parameter.dtype).max:
-                    raise ValueError(
+                    raise UsageError(
                         f"the initial value of {declaration.name!r}, {declaration.initial}, "
                         f"does not fit into {parameter.dtype}"
                     )
