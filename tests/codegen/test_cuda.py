@@ -63,11 +63,15 @@ def library(activations: Iterable[tuple[Program, Mapping[str, Range]]]) -> Any:
         parts.append(f"namespace n{number} {{ {code} }}")
         for name in rendering.ROUTINES:
             routine = getattr(compiled, name)
-            given = [f"in[{k}][i]" for k in range(len(routine.arguments))]
-            given += [f"out[{k}][i]" for k in range(len(routine.results))]
+            given = ", ".join(f"in[{k}][i]" for k in range(len(routine.arguments)))
+            results = range(len(routine.results))
+            single = ", ".join(f"out[{k}][i]" for k in results)
+            again = " ".join(f"out[{k}][i] = found.out{k};" for k in results)
             parts.append(
                 f'extern "C" void {name}_{number}(long n, float **in, float **out) {{'
-                f" for (long i = 0; i < n; ++i) n{number}::{name}_of({', '.join(given)}); }}"
+                f" using namespace n{number};"
+                f" for (long i = 0; i < n; ++i) if ({name}_of({given}, {single})) {{"
+                f" const {name}_results found = {name}_again({given}); {again} }} }}"
             )
     return built("\n".join(parts), ())
 

@@ -53,6 +53,9 @@ INLINE float from_bits(int i) { union { int i; float f; } u = {i}; return u.f; }
 INLINE int to_bits(float f) { union { float f; int i; } u = {.f = f}; return u.i; }
 INLINE float power_of_2(int n) { return from_bits((n + 127) << 23); }
 
+/* 1/a within a unit in the last place, 0 beyond 2^126: what is left shows in a remainder */
+INLINE float nearly_inverse(float a) { return 1.0f / a; }
+
 /* other than 0 where a result is infinite or NaN */
 INLINE int not_finite(float a) { return to_bits(a * 0.0f) & 0x7fffffff; }
 
@@ -154,16 +157,18 @@ INLINE float exp_pair_f32(float a, float low, float *rest, int *lost) {
     return exp_and_rest(a, low, -87.0f, rest, lost);
 }
 
-/* (above + above_low) / (below + below_low) */
-INLINE float quotient(float above, float above_low, float below, float below_low, float *rest) {
-    float inverse = 1.0f / below, value = above * inverse;
-    float less = fma32(-value, below, above) + fma32(-value, below_low, above_low);
+/* (a + a_low) / (b + b_low), given about 1/b */
+INLINE float quotient_by(float inverse, float a, float a_low, float b, float b_low, float *rest) {
+    float value = a * inverse, less = fma32(-value, b, a) + fma32(-value, b_low, a_low);
     return sum_of(value, less * inverse, rest);
+}
+INLINE float quotient(float a, float a_low, float b, float b_low, float *rest) {
+    return quotient_by(nearly_inverse(b), a, a_low, b, b_low, rest);
 }
 
 /* the same of any numbers, 0 and infinities, too; lost where the inverse of b overflows */
 INLINE float divided(float a, float a_low, float b, float b_low, float *rest, int *lost) {
-    float inverse = 1.0f / b, value = quotient(a, a_low, b, b_low, rest);
+    float inverse = 1.0f / b, value = quotient_by(inverse, a, a_low, b, b_low, rest);
     int is_known = (value == value) & (*rest == *rest);
     *lost |= (b != 0) & (abs_f32(inverse) > 3.40282347e38f);
     *rest = is_known ? *rest : 0.0f;
@@ -631,7 +636,7 @@ INLINE float erfc_positive(float a, float low, float *rest, int *lost) {
 #else
     float above_low = q - (above - 1.2530080080032349f);
     float below_low = 2.0f * a - (below - 1.0f) + 2.0f * low;
-    float inverse = 1.0f / below, ratio = above * inverse;
+    float inverse = nearly_inverse(below), ratio = above * inverse;
     float ratio_low = fma32(-ratio, below, above) + fma32(-ratio, below_low, above_low);
     float t_low, t = exp_and_rest(-square, -square_low, -83.0f, &t_low, lost); /* ratio > exp(-4) */
     float less = fma32(t, ratio_low * inverse, t_low * ratio), value = fma32(t, ratio, less);

@@ -44,6 +44,11 @@ PRELUDE = """\
 #define __builtin_copysign copysign
 #define from_bits __int_as_float
 #define to_bits __float_as_int
+INLINE float nearly_inverse(float a) {
+    float inverse;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(a));
+    return inverse;
+}
 #else /* on the CPU, for tests */
 #include <cmath>
 #include <cstring>
@@ -55,11 +60,17 @@ using namespace std;
 #define fma32 __builtin_fmaf
 INLINE float from_bits(int i) { float f; memcpy(&f, &i, 4); return f; }
 INLINE int to_bits(float f) { int i; memcpy(&i, &f, 4); return i; }
+INLINE float nearly_inverse(float a) { /* as far off as a GPU's may be */
+    float inverse = 1.0f / a;
+    return a == a && inverse - inverse == 0 && inverse != 0
+        ? from_bits(to_bits(inverse) + (to_bits(a) & 1 ? 1 : -1)) : inverse;
+}
 #endif
 """
 
 _SPECIFIC = re.compile(
-    r"^(#define|#ifdef|#endif|#else|LIBRARY|INLINE float from_bits|INLINE int to_bits)"
+    r"^(#define|#ifdef|#endif|#else|LIBRARY"
+    r"|INLINE (float from_bits|int to_bits|float nearly_inverse))"
 )
 _DEFINES = re.compile(r"^INLINE \w+ (\w+)\(", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z]\w*")
@@ -165,32 +176,42 @@ def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRend
 def _chosen(
     program: Program, routine: Routine, names: Mapping[Expression, str], where: Range
 ) -> str:
-    """The routine at one element: in float32 where that is accurate, else in float64."""
-    arguments = [names[node] for node in routine.arguments]
-    results = [f"out{k}" for k in range(len(routine.results))]
+    """The routine at one element: in float32, and again in float64 where that is not accurate.
+
+    `{routine}_of` returns whether `{routine}_again` has to compute its results. Neither has a
+    branch, so that a thread's elements are computed side by side, and results stay in registers:
+    those of `{routine}_again`, which is a call, come back as a structure.
+    """
     name = routine.name
-    floats = ", ".join([*(f"float {a}" for a in arguments), *(f"float &{r}" for r in results)])
-    doubles = ", ".join([*(f"double {a}" for a in arguments), *(f"double &{r}" for r in results)])
+    results = [f"out{k}" for k in range(len(routine.results))]
+    arguments = [names[node] for node in routine.arguments]
+    given = ", ".join(f"float {a}" for a in arguments)
     every = ", ".join([*arguments, *results])
-    wide = ", ".join([*arguments, *(f"{r}_wide" for r in results)])
-    declared = ", ".join(f"{r}_wide" for r in results)
-    lines = [f"APART void {name}_again({floats}) {{", f"    double {declared};"]
-    lines += [f"    {name}_f64({wide});"]
-    lines += [f"    {r} = (float){r}_wide;" for r in results]
-    lines += ["}", f"INLINE void {name}_of({floats}) {{"]
-    if where.anywhere:
-        bound = "INFINITE" if math.isinf(where.bound) else f"{where.bound!r}f"
-        inside = "".join(f"__builtin_fabsf({names[n]}) <= {bound} && " for n in program.inputs)
-        if where.least:
-            small = f"{where.least!r}f"
-            inside += "".join(
-                f"({names[n]} == 0.0f || __builtin_fabsf({names[n]}) >= {small}) && "
-                for n in program.inputs
-            )
-        lines += [f"    if ({inside}!{name}_f32({every})) return;"]
-    lines += [f"    {name}_again({every});", "}"]
-    lines += [f"INLINE void {name}_of({doubles}) {{ {name}_f64({every}); }}"]
+    lines = [f"struct {name}_results {{ float {', '.join(results)}; }};"]
+    lines += [f"APART {name}_results {name}_again({given}) {{", f"    double {', '.join(results)};"]
+    lines += [f"    {name}_f64({every});"]
+    lines += [f"    return {{{', '.join(f'(float){r}' for r in results)}}};", "}"]
+    for real in ("float", "double"):
+        declared = [*(f"{real} {a}" for a in arguments), *(f"{real} &{r}" for r in results)]
+        lines += [f"INLINE int {name}_of({', '.join(declared)}) {{"]
+        if real == "double":
+            lines += [f"    {name}_f64({every});", "    return 0;", "}"]
+        elif where.anywhere:
+            lines += [f"    return {name}_f32({every}){_outside(program, names, where)};", "}"]
+        else:
+            lines += [f"    {' = '.join(results)} = 0.0f;", "    return 1;", "}"]
     return "\n".join(lines)
+
+
+def _outside(program: Program, names: Mapping[Expression, str], where: Range) -> str:
+    """What is added to the condition where the measured range ends."""
+    found = ""
+    for size in (f"__builtin_fabsf({names[node]})" for node in program.inputs):
+        bound = "INFINITE" if math.isinf(where.bound) else f"{where.bound!r}f"
+        found += f" | !({size} <= {bound})"
+        if where.least:
+            found += f" | ({size} > 0.0f) & ({size} < {where.least!r}f)"
+    return found
 
 
 def elementwise(program: Program, ranges: Mapping[str, Range]) -> str:
@@ -284,6 +305,26 @@ def _loop(lines: Sequence[str]) -> str:
     return f"{_OPEN}{inner}        }}\n    }}\n"
 
 
+def _elements(routine: Routine, given: str) -> list[str]:
+    """The results of WIDTH elements, side by side; then one by one those that are not accurate."""
+    results = [f"out{k}" for k in range(len(routine.results))]
+    name, each = routine.name, "for (int j = 0; j < WIDTH; ++j)"
+    places = ", ".join(f"{r}[j]" for r in results)
+    return [
+        "unsigned again = 0;",
+        "#pragma unroll",
+        f"{each}",
+        f"    again |= (unsigned)({name}_of({given}, {places}) != 0) << j;",
+        "if (again) {",
+        "#pragma unroll",
+        f"    {each} if (again >> j & 1) {{",
+        f"        const {name}_results found = {name}_again({given});",
+        *(f"        {r}[j] = found.{r};" for r in results),
+        "    }",
+        "}",
+    ]
+
+
 def _forward(program: Program) -> Body:
     names = _names(program)
     inputs = [names[node] for node in program.inputs]
@@ -291,8 +332,7 @@ def _forward(program: Program) -> Body:
     pointers, numbers = _arguments(inputs, parameters)
     given = ", ".join(f"{names[node]}[j]" for node in program.forward.arguments)
     lines = _loads(inputs, parameters)
-    lines += ["R out0[WIDTH];", "#pragma unroll"]
-    lines += [f"for (int j = 0; j < WIDTH; ++j) forward_of({given}, out0[j]);"]
+    lines += ["R out0[WIDTH];", *_elements(program.forward, given)]
     lines += ["store<T, WIDTH>(out0_pointer + row * sizes.columns + column, out0);"]
     return Body([*pointers, "T *__restrict__ out0_pointer"], numbers, _loop(lines))
 
@@ -308,10 +348,9 @@ def _backward(program: Program) -> Body:
     pointers += [f"typename Real<T>::type *__restrict__ {r}_pointer" for r in results[count:]]
     given = ", ".join(f"{names[node]}[j]" for node in program.backward.arguments)
     lines = [*_loads(inputs, parameters), f"R {', '.join(f'{r}[WIDTH]' for r in results)};"]
-    lines += ["#pragma unroll", "for (int j = 0; j < WIDTH; ++j) {"]
-    lines += [f"    backward_of({given}, {', '.join(f'{r}[j]' for r in results)});"]
-    lines += [f"    {r}_sums[j] += {r}[j];" for r in results[count:]]
-    lines += ["}"]
+    lines += _elements(program.backward, given)
+    lines += ["#pragma unroll"] if parameters else []
+    lines += [f"for (int j = 0; j < WIDTH; ++j) {r}_sums[j] += {r}[j];" for r in results[count:]]
     lines += [
         f"store<T, WIDTH>({r}_pointer + row * sizes.columns + column, {r});"
         for r in results[:count]
