@@ -9,7 +9,7 @@ import ctypes
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from actsearch.grammar import Expression, named_activations, parse
 from actsearch.grammar.evaluate import evaluate, evaluate_numpy
 from actsearch.grammar.expression import Input, Parameter
 from actsearch.grammar.operators import OPERATORS
+from tests.codegen import instructions
 from tests.codegen.cuda_binding import bound
 from tests.codegen.cuda_emulator import Emulator, built, emulated
 from tests.codegen.operator_text import operator_text
@@ -37,7 +38,7 @@ from tests.codegen.test_targets_contract import CANCELLING
 
 ARCHITECTURES = (80, 90)
 TYPES = {"float": 4, "double": 2, "half16": 8, "brain16": 8}
-ANYWHERE = dict.fromkeys(rendering.ROUTINES, Range(True, math.inf))
+ANYWHERE = dict.fromkeys(rendering.VARIANTS, Range(True, math.inf))
 NAMED = {name: row.expression for name, row in named_activations().items()}
 NOTHING = 1e-36
 EXTREMES = [1e-42, 1e-30, 1e-12, 1e-5, 0.3, 5, 12, 30, 87.5, 89, 110, 1e4, 3e9, 1e25, 3e38]
@@ -55,7 +56,7 @@ def scalars() -> Any:
     return library([(compiled, operator.ranges(compiled, "accurate")) for compiled in programs])
 
 
-def library(activations: Iterable[tuple[Program, Mapping[str, Range]]]) -> Any:
+def library(activations: Iterable[tuple[Program, rendering.Ranges]]) -> Any:
     """Scalar functions, by number."""
     parts = [rendering.PRELUDE]
     for number, (compiled, ranges) in enumerate(activations):
@@ -68,28 +69,32 @@ def library(activations: Iterable[tuple[Program, Mapping[str, Range]]]) -> Any:
             single = ", ".join(f"out[{k}][i]" for k in results)
             again = " ".join(f"out[{k}][i] = found.out{k};" for k in results)
             parts.append(
-                f'extern "C" void {name}_{number}(long n, float **in, float **out) {{'
+                f'extern "C" void {name}_{number}(long n, int is_half, float **in, float **out) {{'
                 f" using namespace n{number};"
-                f" for (long i = 0; i < n; ++i) if ({name}_of({given}, {single})) {{"
+                f" for (long i = 0; i < n; ++i) if ({name}_of({given}, {single}, is_half)) {{"
                 f" const {name}_results found = {name}_again({given}); {again} }} }}"
             )
     return built("\n".join(parts), ())
 
 
-def computed(number: int, name: str, arguments: list[NDArray[np.float32]]) -> list[Any]:
+def computed(
+    number: int, name: str, arguments: list[NDArray[np.float32]], is_half: bool = False
+) -> list[Any]:
     """What a scalar function of a named activation computes."""
     results = getattr(program(list(NAMED.values())[number]), name).results
-    return called(getattr(scalars(), f"{name}_{number}"), arguments, len(results))
+    return called(getattr(scalars(), f"{name}_{number}"), arguments, len(results), is_half)
 
 
-def called(function: Any, arguments: list[NDArray[np.float32]], count: int) -> list[Any]:
+def called(
+    function: Any, arguments: list[NDArray[np.float32]], count: int, is_half: bool = False
+) -> list[Any]:
     """What a scalar function computes."""
     results = [np.empty_like(arguments[0]) for _ in range(count)]
     pointers = [
         (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         for arrays in (arguments, results)
     ]
-    function(ctypes.c_long(len(arguments[0])), *pointers)
+    function(ctypes.c_long(len(arguments[0])), ctypes.c_int(is_half), *pointers)
     return results
 
 
@@ -161,11 +166,57 @@ def compare(
         assert error <= allowed or off < NOTHING, shown
 
 
+@pytest.mark.parametrize("name", sorted(NAMED))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_types_are_nearly_correctly_rounded(name: str, dtype: torch.dtype) -> None:
+    """At all their numbers: values within 1/2 + 1/64 unit, gradients 1/2 + 1/8, but near roots."""
+    number, expression = list(NAMED).index(name), NAMED[name]
+    compiled = program(expression)
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    x = every[every.isfinite()].float()
+    gate = torch.randn(len(x), generator=torch.Generator().manual_seed(number)).to(dtype).float()
+    given: dict[Any, Tensor] = {Input("x"): x, Input("gate"): gate, DY: torch.ones_like(x)}
+    given |= {p: torch.full_like(x, p.initial or 0.0) for p in compiled.parameters}
+    wide = [given[node].double() for node in compiled.inputs]
+    wide += [torch.tensor([given[p][0]]).double() for p in compiled.parameters]
+    function, slopes = compile(expression, "torch")._function, gradient(expression)
+    exact = [function(*wide), *function.gradients(given[DY].double(), *wide)]
+    formulas = [expression, *(slopes[node.name] for node in compiled.inputs)]
+    found = []
+    for routine in (compiled.forward, compiled.backward):
+        arguments = [given[node].numpy() for node in routine.arguments]
+        found += computed(number, routine.name, arguments, is_half=True)
+    points = {node.name: given[node].double().numpy() for node in given}
+    for k, (formula, values, correct) in enumerate(zip(formulas, found, exact, strict=False)):
+        allowed = 1 / 2 + (1 / 64 if k == 0 else 1 / 8)
+        values = torch.from_numpy(values).to(dtype).double()
+        off = (values - correct).abs()
+        fails = correct.abs().to(dtype).isfinite() & ~(off <= allowed * unit(correct, dtype))
+        if fails.any():
+            there = {n: v[fails.numpy()] for n, v in points.items()}
+            needed = {node.name for node in (*formula.inputs, *formula.parameters)} | {"x"}
+            sizes = scale(formula, {n: v for n, v in there.items() if n in needed}, there["x"])
+            if name in CANCELLING:
+                sizes = np.fmax(sizes, np.abs(there["x"]) + k)
+            loose = allowed * unit(torch.from_numpy(sizes.copy()), dtype)
+            worst = off[fails] / loose
+            shown = f"{formula} at {there['x'][int(worst.argmax())]}: {float(worst.max())}"
+            assert bool((worst <= 1).all()), shown
+
+
+def unit(sizes: Tensor, dtype: torch.dtype) -> Tensor:
+    """The unit in the last place of a half type."""
+    digits = {torch.float16: 10, torch.bfloat16: 7}[dtype]
+    least = torch.finfo(dtype).smallest_normal
+    exponents = torch.frexp(sizes.abs().clamp(min=least))[1] - 1
+    return torch.ldexp(torch.ones_like(sizes, dtype=torch.float64), exponents - digits)
+
+
 def test_elements_out_of_the_measured_range_are_computed_in_float64() -> None:
     """But not 0, from which the range may be a distance away."""
     compiled = program(parse("cos(exp(sin(3*x)))"))
     functions = library(
-        (compiled, dict.fromkeys(rendering.ROUTINES, range_))
+        (compiled, dict.fromkeys(rendering.VARIANTS, range_))
         for range_ in (Range(True, 2.0, 0.5), Range(True, math.inf), Range(False, math.inf))
     )
     x = np.concatenate([np.linspace(-3, 3, 1001), np.zeros(1)]).astype(np.float32)
@@ -347,6 +398,19 @@ def test_every_instance_compiles(kind: str, architecture: int) -> None:
         for by_row in ("true", "false")
     ]
     assert len(nvrtc.compile(source, architecture, kernels, "-DFAST")[1]) == 8
+
+
+@needs_nvrtc
+@pytest.mark.skipif(not instructions.disassembler(), reason="needs nvdisasm, of CUDA or Triton")
+@pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "x*atan(x)", CHANNELS])
+def test_half_types_take_few_instructions(text: str) -> None:
+    """An H100 begins 35 of them in the time of 4 bytes, 53 in that of 6, and 4 special ones."""
+    compiled = program(parse(text))
+    for routine, allowed in (("forward", 35), ("backward", 53)):
+        found = instructions.count(compiled, routine, "brain16")
+        assert found.instructions <= allowed
+        assert found.special <= 4
+        assert found.local == 0
 
 
 def test_sums_use_no_atomics() -> None:

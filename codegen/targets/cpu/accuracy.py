@@ -26,7 +26,11 @@ _PER_FUNCTION = {"f32": 1.0, "pairs": 1.25}  # that each may add that takes far 
 _DEAR = 8  # its cost
 _SEEN = {"f32": 0.85, "pairs": 1.0}  # of all that: the worst of plain code is between probes
 _FAST = 4096.0  # of them in the precision "fast": a relative error of 2^-11
-_NOTHING = {"accurate": float(np.finfo(np.float32).tiny), "fast": 2.0**-90}
+_HALF = {"forward": 2.0**6, "backward": 2.0**9}  # for half types: 1/128 and 1/16 unit of float16,
+_BELOW_HALF = 2.0**-25  # and of bfloat16 for numbers that float16 has not,
+_COARSER = 8.0  # whose units are larger
+_TINIEST = float(np.finfo(np.float32).tiny)
+_NOTHING = {"accurate": _TINIEST, "half": _TINIEST, "fast": 2.0**-90}
 """Units in the last place are at least those of a number of this size."""
 
 _LITTLE = 0.3  # of a logistic distribution; where plain code fails for more, pairs may do better
@@ -45,8 +49,9 @@ _OVERFLOW_AT = 3  # overflow is looked for at each of so many probes
 _LANES = 16  # what the number of elements, that of the probes too, is a multiple of
 _TINY = 2.0 ** np.linspace(-149, -41, _LANES)
 _Pointer = ctypes.c_void_p
-_FACTORS = {"f32": (1.0, -1.0, 0.4375), "pairs": (1.0, -1.0, 0.4375, 2.0)}
-"""Of the parameters' initial values. More for pairs: they lose digits at once, where they do."""
+_FEWER, _MORE_FACTORS = (1.0, -1.0, 0.4375), (1.0, -1.0, 0.4375, 2.0)
+_FACTORS = {"f32": _FEWER, "pairs": _MORE_FACTORS, "half": _MORE_FACTORS}
+"""Of the parameters' initial values. Fewer for plain code, which loses digits little by little."""
 
 _WIDER = (16.0, 0.0625)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -60,7 +65,7 @@ class Range:
         anywhere: whether it may at all.
         bound: up to which |x|; infinity where it may everywhere.
         least: from which |x| on, but for 0 itself; 0 where it may everywhere.
-        arithmetic: "f32" or "pairs".
+        arithmetic: what it computes with: "f32", "pairs" or "half".
     """
 
     anywhere: bool
@@ -89,11 +94,13 @@ def tolerance(routine: Routine, precision: str, arithmetic: str) -> float:
 
     Args:
         routine: what the code computes.
-        precision: "accurate" or "fast".
-        arithmetic: "f32" or "pairs".
+        precision: "accurate", "fast", or "half", for half types.
+        arithmetic: "f32" or "pairs", where the precision is "accurate".
     """
     if precision == "fast":
         return _FAST
+    if precision == "half":
+        return _HALF[routine.name]
     functions = sum(OPERATORS[step.operator].cost >= _DEAR for step in routine.steps)
     of_steps = _PER_STEP * routine.roundings if routine.roundings > _FEW else 0.0
     of_functions = _PER_FUNCTION[arithmetic] * functions
@@ -121,8 +128,8 @@ def single_range(
 
     Args:
         routine: what the code computes.
-        precision: "accurate" or "fast".
-        arithmetic: "f32" or "pairs".
+        precision: "accurate", "fast" or "half".
+        arithmetic: what the code computes with.
         single: the compiled code, a C function of the number of elements and of arrays of pointers
             to arguments and results.
     """
@@ -131,7 +138,7 @@ def single_range(
     order = np.argsort(sizes, kind="stable")
     fails = np.zeros(len(sizes), bool)
     parameters = _own_parameters(routine)
-    factors = _FACTORS[arithmetic] if parameters and precision == "accurate" else (1.0,)
+    factors = _FACTORS[arithmetic] if parameters and precision != "fast" else (1.0,)
     rows = _along_rays(routine, sizes, factors)
     shape = len(rows[0]), len(sizes)
     for ray in zip(*(np.broadcast_to(row, shape) for row in rows), strict=True):
@@ -262,7 +269,7 @@ def _scale(routine: Routine, values: Array, sizes: Array) -> Array:
 def _unit(sizes: Array, precision: str) -> Array:
     """The unit in the last place that errors are measured in."""
     unit: Array = np.spacing(np.maximum(sizes, _NOTHING[precision]).astype(np.float32))
-    return unit
+    return unit * np.where(sizes < _BELOW_HALF, _COARSER, 1.0) if precision == "half" else unit
 
 
 def computed(routine: Routine, arguments: Sequence[Array]) -> list[Array]:

@@ -573,13 +573,13 @@ INLINE float atan_of_fraction(float t, float *rest) {
 }
 INLINE float atan_f32(float a) {
     int outside = abs_f32(a) > 1.0f;
-    float rest, p = atan_of_fraction(outside ? -1.0f / abs_f32(a) : abs_f32(a), &rest);
+    float rest, p = atan_of_fraction(outside ? -nearly_inverse(abs_f32(a)) : abs_f32(a), &rest);
     return __builtin_copysignf(outside ? 1.57079637f + (p - 4.37113883e-8f) : p, a);
 }
 INLINE float atan_pair_f32(float a, float low, float *rest) {
     float size = abs_f32(a), size_low = a > 0 ? low : -low;
     int outside = size > 1.0f;
-    float t = outside ? -1.0f / size : size, s = t * t;
+    float t = outside ? -nearly_inverse(size) : size, s = t * t;
     float t_low = outside ? fma32(s, size_low, t * fma32(t, size, 1.0f)) : size_low;
     float slope = fma32(fma32(0.45f, s, -0.95f), s, 1.0f); /* 1/(1 + s), roughly */
     float less, p = atan_of_fraction(t, &less);

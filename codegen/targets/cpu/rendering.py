@@ -68,7 +68,12 @@ def _commented(text: str) -> str:
     return text.replace("*/", "* /")[:_LONGEST_TITLE]
 
 
-def functions(program: Program, variants: Iterable[Variant], prefix: str) -> str:
+def functions(
+    program: Program,
+    variants: Iterable[Variant],
+    prefix: str,
+    renderers: Mapping[str, CRenderer] = RENDERERS,
+) -> str:
     """Routines as C functions `{prefix}_{routine}_{f32|pairs|f64}`; they go with `ELEMENTARY`."""
     names = {
         node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
@@ -80,7 +85,7 @@ def functions(program: Program, variants: Iterable[Variant], prefix: str) -> str
     found = []
     for routine, type_ in variants:
         name = f"{prefix}_{routine}_{type_}"
-        found.append(_function(getattr(program, routine), names, shared, RENDERERS[type_], name))
+        found.append(_function(getattr(program, routine), names, shared, renderers[type_], name))
     return "".join(found)
 
 

@@ -21,8 +21,9 @@ struct Sizes {
 struct half16 { unsigned short bits; };
 struct brain16 { unsigned short bits; };
 
-template <typename T> struct Real { typedef float type; };
-template <> struct Real<double> { typedef double type; };
+template <typename T> struct Real { typedef float type; enum { is_half = 1 }; };
+template <> struct Real<float> { typedef float type; enum { is_half = 0 }; };
+template <> struct Real<double> { typedef double type; enum { is_half = 0 }; };
 
 static __device__ __forceinline__ float real(float a) { return a; }
 static __device__ __forceinline__ double real(double a) { return a; }
@@ -49,8 +50,12 @@ static __device__ __forceinline__ void put(half16 &to, float a) {
 #endif
 }
 static __device__ __forceinline__ void put(brain16 &to, float a) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to.bits) : "f"(a));
+#else
     unsigned bits = __float_as_uint(a);
     to.bits = a == a ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : 0x7fc0u;
+#endif
 }
 
 template <typename T, int WIDTH> struct __align__(sizeof(T) * WIDTH) Vector { T items[WIDTH]; };

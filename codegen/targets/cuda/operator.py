@@ -34,6 +34,7 @@ from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF
 from actsearch.codegen.targets.cuda.slices import source as source_of_slices
 from actsearch.codegen.targets.rows import check_dimension
 
@@ -44,6 +45,8 @@ TYPES: Mapping[torch.dtype, str] = {
     torch.bfloat16: "brain16",
 }
 """What CUDA code calls the types that it is compiled for."""
+
+_RARE = 1e-4  # of a logistic distribution, that may be left to float64
 
 DRIVER = Driver()
 """What runs kernels; a test puts another in its place."""
@@ -255,19 +258,36 @@ def _population(kernels: tuple[int, ...]) -> Population:
     return Population(kernels)
 
 
-def ranges(program: Program, precision: str) -> dict[str, Range]:
-    """Where the float32 code is accurate: its C twin is measured, where there is a compiler."""
+def ranges(program: Program, precision: str) -> rendering.Ranges:
+    """Where float32 code is accurate: its C twin is measured, where there is a compiler."""
     try:
         compiler = toolchain.compiler("c")
     except BuildError:
-        return dict.fromkeys(rendering.ROUTINES, Range(True, float("inf")))
-    found = _measured(compiler, program, precision, rendering.ROUTINES, "f32")
-    if precision == "accurate":
-        refused = [routine for routine, holds in found.items() if not holds.suffices]
-        for routine, holds in _measured(compiler, program, precision, refused, "pairs").items():
-            if holds.share_outside < found[routine].share_outside:
-                found[routine] = holds
-    return found
+        return dict.fromkeys(rendering.VARIANTS, Range(True, float("inf")))
+
+    def measured(routines: Sequence[str], precision: str, arithmetic: str) -> dict[str, Range]:
+        return _measured(compiler, program, precision, routines, arithmetic)
+
+    single = measured(rendering.ROUTINES, precision, "f32")
+    if precision == "fast":
+        single |= _better(measured(rendering.ROUTINES, precision, "half"), single)
+    else:
+        refused = [routine for routine, holds in single.items() if not holds.suffices]
+        single |= _better(measured(refused, precision, "pairs"), single)
+    half = single | _better(measured(rendering.ROUTINES, "half", "half"), single)
+    return {
+        (routine, kind): (half if kind == "half" else single)[routine]
+        for routine, kind in rendering.VARIANTS
+    }
+
+
+def _better(found: Mapping[str, Range], than: Mapping[str, Range]) -> dict[str, Range]:
+    """Those routines that leave no more to float64, or next to nothing."""
+    return {
+        routine: holds
+        for routine, holds in found.items()
+        if holds.share_outside <= max(than[routine].share_outside, _RARE)
+    }
 
 
 def _measured(
@@ -280,15 +300,17 @@ def _measured(
     """Where float32 code of some routines is accurate."""
     if not routines:
         return {}
-    text = ELEMENTARY + functions(program, [(name, arithmetic) for name in routines], "measured")
+    variants = [(name, arithmetic) for name in routines]
+    code = functions(program, variants, "measured", ARITHMETICS)
+    text = "\n".join([ELEMENTARY, HALF, code])
     arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else []), "-lm"]
-    code: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", text, *arguments)))
+    library: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", text, *arguments)))
     return {
         name: single_range(
             getattr(program, name),
             precision,
             arithmetic,
-            getattr(code, f"measured_{name}_{arithmetic}"),
+            getattr(library, f"measured_{name}_{arithmetic}"),
         )
         for name in routines
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,13 +18,19 @@ from importlib import resources
 from actsearch.codegen.programs import DY, Program, Routine
 from actsearch.codegen.targets.base import variable_names
 from actsearch.codegen.targets.cpu.accuracy import Range
-from actsearch.codegen.targets.cpu.arithmetics import RENDERERS, CRenderer
 from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import reserved_names
 from actsearch.codegen.targets.cpu.statements import statements
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF
 from actsearch.grammar.expression import Expression
 
 ROUTINES = ("forward", "backward")
+Ranges = Mapping[tuple[str, str], Range]
+"""Where code that is not float64 is accurate, for each of `VARIANTS`."""
+
+VARIANTS = tuple((routine, kind) for routine in ROUTINES for kind in ("single", "half"))
+"""The routines for float32, and for half types."""
+
 _FILES = resources.files(__package__)
 KERNELS = _FILES.joinpath("kernels.cuh").read_text(encoding="utf-8")
 BINDING = _FILES.joinpath("binding.cpp").read_text(encoding="utf-8")
@@ -108,8 +114,8 @@ def _inside(lines: Sequence[str]) -> bool:
 
 
 def _needed(text: str) -> list[str]:
-    """Those functions of elementary.c that some code calls, with those that they call."""
-    pieces = _elementary()
+    """Those functions of elementary.c and half.c that some code calls, and those they call."""
+    pieces = [*_elementary(), *HALF.partition("\n\n")[2].rstrip().split("\n\n")]
     wanted = set(_PLAIN.findall(text))
     kept: list[str] = []
     for piece in reversed(pieces):  # a function calls those before it
@@ -134,9 +140,8 @@ def _names(program: Program) -> dict[Expression, str]:
 
 
 def scalar(program: Program) -> str:
-    """The scalar functions with either arithmetic, whichever of them kernels consist of."""
-    code = [_scalar(program, dict.fromkeys(ROUTINES, kind)) for kind in ("f32", "pairs")]
-    return complete("\n".join(code))
+    """The scalar functions with every arithmetic, whichever of them kernels consist of."""
+    return complete(_scalar(program, dict.fromkeys(ROUTINES, tuple(ARITHMETICS))))
 
 
 def complete(code: str) -> str:
@@ -144,22 +149,23 @@ def complete(code: str) -> str:
     return "\n\n".join([PRELUDE, *_needed(code), code])
 
 
-def _scalar(program: Program, single: Mapping[str, str]) -> str:
-    """`{routine}_f32`, which returns whether it is lost, and `{routine}_f64`.
+def _scalar(program: Program, arithmetics: Mapping[str, Iterable[str]]) -> str:
+    """Functions such as `forward_f32`; what is not float64 returns whether it is lost.
 
     Args:
         program: the activation.
-        single: for each routine the arithmetic of the first.
+        arithmetics: those of each routine.
     """
     names = _names(program)
     return "\n".join(
-        _function(getattr(program, name), names, RENDERERS[arithmetic])
+        _function(getattr(program, name), names, arithmetic)
         for name in ROUTINES
-        for arithmetic in (single[name], "f64")
+        for arithmetic in arithmetics[name]
     )
 
 
-def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRenderer) -> str:
+def _function(routine: Routine, names: Mapping[Expression, str], arithmetic: str) -> str:
+    renderer = ARITHMETICS[arithmetic]
     real = renderer.real
     arguments = [f"{real} {names[node]}" for node in routine.arguments]
     results = [f"{real} &out{k}" for k in range(len(routine.results))]
@@ -167,22 +173,19 @@ def _function(routine: Routine, names: Mapping[Expression, str], renderer: CRend
         line.replace("[i] = ", " = ", 1) if line.startswith("out") else line
         for line in statements(renderer, routine, names)
     ]
-    name = f"{routine.name}_{renderer.precision}"
-    head = f"INLINE int {name}({', '.join([*arguments, *results])}) {{"
+    head = f"INLINE int {routine.name}_{arithmetic}({', '.join([*arguments, *results])}) {{"
     body = "".join(f"    {line}\n" for line in ["int lost = 0;", *lines, "return lost;"])
     return f"{head}\n{body}}}"
 
 
-def _chosen(
-    program: Program, routine: Routine, names: Mapping[Expression, str], where: Range
-) -> str:
-    """The routine at one element: in float32, and again in float64 where that is not accurate.
+def _chosen(program: Program, name: str, ranges: Ranges) -> str:
+    """A routine at one element: in float32, and again in float64 where that is not accurate.
 
     `{routine}_of` returns whether `{routine}_again` has to compute its results. Neither has a
     branch, so that a thread's elements are computed side by side, and results stay in registers:
     those of `{routine}_again`, which is a call, come back as a structure.
     """
-    name = routine.name
+    routine, names = getattr(program, name), _names(program)
     results = [f"out{k}" for k in range(len(routine.results))]
     arguments = [names[node] for node in routine.arguments]
     given = ", ".join(f"float {a}" for a in arguments)
@@ -191,43 +194,48 @@ def _chosen(
     lines += [f"APART {name}_results {name}_again({given}) {{", f"    double {', '.join(results)};"]
     lines += [f"    {name}_f64({every});"]
     lines += [f"    return {{{', '.join(f'(float){r}' for r in results)}}};", "}"]
-    for real in ("float", "double"):
+    single, half = (_attempt(program, name, every, ranges[name, k]) for k in ("single", "half"))
+    bodies = {"float": [f"if (is_half) {half}", single], "double": [f"{name}_f64({every});"]}
+    for real, body in bodies.items():
         declared = [*(f"{real} {a}" for a in arguments), *(f"{real} &{r}" for r in results)]
-        lines += [f"INLINE int {name}_of({', '.join(declared)}) {{"]
-        if real == "double":
-            lines += [f"    {name}_f64({every});", "    return 0;", "}"]
-        elif where.anywhere:
-            lines += [f"    return {name}_f32({every}){_outside(program, names, where)};", "}"]
-        else:
-            lines += [f"    {' = '.join(results)} = 0.0f;", "    return 1;", "}"]
+        lines += [f"INLINE int {name}_of({', '.join([*declared, 'int is_half'])}) {{"]
+        lines += [f"    {line}" for line in [f"{' = '.join(results)} = 0;", *body]]
+        lines += ["    return 0;", "}"] if real == "double" else ["}"]
     return "\n".join(lines)
 
 
-def _outside(program: Program, names: Mapping[Expression, str], where: Range) -> str:
-    """What is added to the condition where the measured range ends."""
-    found = ""
+def _attempt(program: Program, name: str, every: str, where: Range) -> str:
+    """A statement that computes a routine if its code is accurate, and tells where it is not."""
+    if not where.anywhere:
+        return "return 1;"
+    found = f"{name}_{where.arithmetic}({every})"
+    names = _names(program)
     for size in (f"__builtin_fabsf({names[node]})" for node in program.inputs):
         bound = "INFINITE" if math.isinf(where.bound) else f"{where.bound!r}f"
         found += f" | !({size} <= {bound})"
         if where.least:
             found += f" | ({size} > 0.0f) & ({size} < {where.least!r}f)"
-    return found
+    return f"return {found};"
 
 
-def elementwise(program: Program, ranges: Mapping[str, Range]) -> str:
+def elementwise(program: Program, ranges: Ranges) -> str:
     """`forward_of` and `backward_of`, which compute one element in either type."""
     return complete(elements(program, ranges))
 
 
-def elements(program: Program, ranges: Mapping[str, Range]) -> str:
+def elements(program: Program, ranges: Ranges) -> str:
     """The same without the functions that they call."""
-    names = _names(program)
-    chosen = [_chosen(program, getattr(program, n), names, ranges[n]) for n in ROUTINES]
-    single = {name: ranges[name].arithmetic for name in ROUTINES}
-    return "\n\n".join([_scalar(program, single), *chosen])
+    used = {
+        name: dict.fromkeys(
+            [*(ranges[name, kind].arithmetic for kind in ("single", "half")), "f64"]
+        )
+        for name in ROUTINES
+    }
+    chosen = [_chosen(program, name, ranges) for name in ROUTINES]
+    return "\n\n".join([_scalar(program, used), *chosen])
 
 
-def device(program: Program, ranges: Mapping[str, Range]) -> str:
+def device(program: Program, ranges: Ranges) -> str:
     """The whole device code, for NVRTC: scalar functions, and the kernels as templates."""
     kernels = [KERNELS.rstrip(), *(_kernel(program, name) for name in ROUTINES)]
     return "\n\n".join([elementwise(program, ranges), *kernels]) + "\n"
@@ -314,7 +322,7 @@ def _elements(routine: Routine, given: str) -> list[str]:
         "unsigned again = 0;",
         "#pragma unroll",
         f"{each}",
-        f"    again |= (unsigned)({name}_of({given}, {places}) != 0) << j;",
+        f"    again |= (unsigned)({name}_of({given}, {places}, Real<T>::is_half) != 0) << j;",
         "if (again) {",
         "#pragma unroll",
         f"    {each} if (again >> j & 1) {{",

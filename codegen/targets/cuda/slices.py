@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from actsearch.codegen.programs import Program
-from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cuda import rendering
 
 _REAL = "typename Real<T>::type"
 
 
-def source(programs: Sequence[Program], ranges: Mapping[Program, Mapping[str, Range]]) -> str:
+def source(programs: Sequence[Program], ranges: Mapping[Program, rendering.Ranges]) -> str:
     """The device code for programs, one for each slice: kernels as templates."""
     namespaces = {own: f"a{k}" for k, own in enumerate(dict.fromkeys(programs))}
     elements = [
