@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,9 +16,11 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """A source archive of the tracked files, and the wheel built from it."""
+    """A source archive, and the wheel built from it; in a copy, as builds leave files behind."""
     folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    source = shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=left_out)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")

@@ -1,6 +1,7 @@
 """The target `cuda`: its arithmetic and its kernels run on the CPU, its machine code is compiled.
 
-What the CPU runs is the generated source itself, as C++: the arithmetic is the same, bit by bit.
+What the CPU runs is the generated source itself, as C++. Its arithmetic is the same, bit by bit, but
+for the device's inverses, powers of 2 and roots, which are as far off here as they may be there.
 """
 
 from __future__ import annotations

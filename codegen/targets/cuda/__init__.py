@@ -1,6 +1,7 @@
 """The target `cuda`: CUDA C++, compiled for the GPU at hand when it is first used.
 
 rendering    a program as CUDA C++; slices: several, in one kernel
+half         what half types are computed with; half.c: its functions
 kernels.cuh  what all kernels share: types, 128-bit accesses, sums
 binding.cpp  the end of an exported file, which torch.utils.cpp_extension builds
 nvrtc        the compiler

@@ -1,9 +1,10 @@
 """Programs as CUDA C++: scalar functions, and kernels over them.
 
 The scalar functions are those of the target `cpu`, statement by statement, in IEEE arithmetic
-without contraction: what was measured about them on the CPU holds on the GPU, bit by bit. An
-element for which the float32 code says that it is lost, or that is out of its measured range, is
-computed in float64 by the thread that has it. The float64 code calls CUDA's own functions.
+without contraction, but for inverses that a remainder corrects: what was measured about them on
+the CPU holds on the GPU. Half types have functions with fewer digits. An element for which this
+code says that it is lost, or that is out of its measured range, is computed in float64 by the
+thread that has it. The float64 code calls CUDA's own functions.
 """
 
 from __future__ import annotations
