@@ -1,7 +1,7 @@
 """The target `cuda`: its arithmetic and its kernels run on the CPU, its machine code is compiled.
 
-What the CPU runs is the generated source itself, as C++. Its arithmetic is the same, bit by bit, but
-for the device's inverses, powers of 2 and roots, which are as far off here as they may be there.
+What the CPU runs is the generated source itself, as C++. Its arithmetic is the same, bit by bit,
+but for the device's inverses, powers of 2 and roots, which are as far off here as they may be.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -165,6 +166,53 @@ def compare(
         error = float(off / mpmath.mpf(float(unit)))
         shown = f"{formula} at {given['x'][k]}: {found[k]}, not {float(value)}: {error} ulp"
         assert error <= allowed or off < NOTHING, shown
+
+
+HALF_FUNCTIONS: dict[str, Any] = {
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "sigmoid": scipy.special.expit,
+    "softplus": lambda a: np.logaddexp(a, 0.0),
+    "tanh_of_softplus": lambda a: np.tanh(np.logaddexp(a, 0.0)),
+    "tanh": np.tanh,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "atan": np.arctan,
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+}
+
+
+@pytest.mark.parametrize("name", [*HALF_FUNCTIONS, "div"])
+def test_functions_for_half_types(name: str) -> None:
+    """At all that bfloat16 has: within 16 units of float32, 64 where float16 has none, or lost."""
+    a = np.arange(2**16, dtype=np.uint32) << 16
+    x = np.tile(a.view(np.float32), 16 if name == "div" else 1)
+    y = np.random.default_rng(1).permutation(x)
+    has_lost = "int *lost" in rendering.HALF.partition(f" {name}_half(")[2].partition("{")[0]
+    given = "a[i], b[i]" if name == "div" else "a[i]"
+    call = f"{name}_half({given}{', &is_lost' if has_lost else ''})"
+    loop = "for (long i = 0; i < n; ++i) { int is_lost = 0; to[i] = " + call
+    head = "void all(long n, const float *a, const float *b, float *to, int *lost)"
+    code = f'extern "C" {head} {{ {loop}; lost[i] = is_lost != 0; }} }}'
+    found, lost = np.empty_like(x), np.empty(len(x), np.int32)
+    arrays = (x, y, found, lost)
+    built(rendering.complete(code), ()).all(ctypes.c_long(len(x)), *(pointer(v) for v in arrays))
+    with np.errstate(all="ignore"):
+        wide = x.astype(float)
+        exact = wide / y if name == "div" else HALF_FUNCTIONS[name](wide)
+        rounded = exact.astype(np.float32)
+        units = np.spacing(np.maximum(np.abs(rounded), np.finfo(np.float32).tiny)).astype(float)
+        off = np.abs(found - exact) / units
+    same = (found == rounded) | np.isnan(found) & np.isnan(rounded)
+    is_few = (np.abs(exact) > 2**-25) & (np.abs(exact) < 2**16)
+    wrong = ~same & ~(off <= np.where(is_few, 16, 64)) & (lost == 0)
+    assert not wrong.any(), (x[wrong][:3], y[wrong][:3], found[wrong][:3], exact[wrong][:3])
+    assert name == "div" or not lost[np.abs(x) < 9].any()
+
+
+def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))
@@ -479,7 +527,16 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("text", ["x*row + T*sizes", "x*out0_sums + v1 + t1", "x*int_ + exp_f32"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x*row + T*sizes",
+        "x*out0_sums + v1 + t1",
+        "x*int_ + exp_f32",
+        "exp(x*exp_half) + found*x/(j + again*x)",
+    ],
+)
 def test_parameters_may_have_any_name(text: str) -> None:
-    source = rendering.device(program(parse(text)), ANYWHERE)
+    compiled = program(parse(text))
+    source = rendering.device(compiled, operator.ranges(compiled, "accurate"))
     assert nvrtc.compile(source, 90, ["backward_kernel<float, 4, true>"])

@@ -73,11 +73,22 @@ def functions(
     variants: Iterable[Variant],
     prefix: str,
     renderers: Mapping[str, CRenderer] = RENDERERS,
+    reserved: Set[str] = frozenset(),
 ) -> str:
-    """Routines as C functions `{prefix}_{routine}_{f32|pairs|f64}`; they go with `ELEMENTARY`."""
+    """Routines as C functions `{prefix}_{routine}_{f32|pairs|f64}`; they go with `ELEMENTARY`.
+
+    Args:
+        program: the activation.
+        variants: the functions.
+        prefix: of their names.
+        renderers: what variants compute with.
+        reserved: names that variables cannot have beside `reserved_names()`.
+    """
     names = {
         node: name if name.isascii() and not _OURS.fullmatch(name) else f"v{k}"
-        for k, (node, name) in enumerate(variable_names(program, reserved_names()).items())
+        for k, (node, name) in enumerate(
+            variable_names(program, reserved_names() | reserved).items()
+        )
     }
     shared = {names[p] for p in program.parameters if p.scope == "shared"}
     if degree_of_scaling(program.expression) is not None:

@@ -42,8 +42,9 @@ INLINE float exp_of_size(float a, int *lost) { /* exp(-|a|) */
 }
 INLINE float div_half(float a, float b, int *lost) {
     *lost |= !((abs_f32(b) >= 1.17549435e-38f) & (abs_f32(b) <= 8.5e37f));
-    float inverse = nearly_inverse(b), value = a * inverse, rest = fma32(-value, b, a) * inverse;
-    return rest == rest ? value + rest : value; /* exact where it can be: kinks may be there */
+    float inverse = nearly_inverse(b), value = a * inverse;
+    float sum = fma32(fma32(-value, b, a), inverse, value); /* exact where it can be: at kinks */
+    return sum == sum ? sum : value;
 }
 INLINE float sqrt_half(float a) { return root_nearly(a); }
 
@@ -133,13 +134,14 @@ INLINE float erfc_half(float a, int *lost) {
     float far = erfc_far_half(abs_f32(a), lost);
     return a < 0 ? 2.0f - far : far;
 }
-INLINE float erf_half(float a, int *lost) {
+INLINE float erf_half(float a, int *lost) { /* never: beside 1 nothing is subnormal */
+    int of_far = 0;
     float s = a * a, q = -0.0005631422391161323f;
     q = fma32(q, s, 0.004917551297694445f);
     q = fma32(q, s, -0.02671131119132042f);
     q = fma32(q, s, 0.11280179768800735f);
     q = fma32(q, s, -0.37612324953079224f);
     q = fma32(q, s, 1.1283791065216064f);
-    float far = 1.0f - erfc_far_half(abs_f32(a), lost);
+    float far = 1.0f - erfc_far_half(abs_f32(a), &of_far);
     return abs_f32(a) < 1.0f ? q * a : __builtin_copysignf(far, a);
 }

@@ -11,6 +11,9 @@ from actsearch.codegen.targets.base import Code
 from actsearch.codegen.targets.cpu.arithmetics import RENDERERS, CRenderer, Single
 
 HALF = resources.files(__package__).joinpath("half.c").read_text(encoding="utf-8")
+HALF_NAMES = frozenset(re.findall(r"[A-Za-z_]\w*", HALF))
+"""Names that a variable beside it cannot have."""
+
 _DEFINED = frozenset(re.findall(r"^INLINE float (\w+)_half\(", HALF, re.MULTILINE))
 
 

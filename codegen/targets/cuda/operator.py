@@ -34,7 +34,7 @@ from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
-from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF, HALF_NAMES
 from actsearch.codegen.targets.cuda.slices import source as source_of_slices
 from actsearch.codegen.targets.rows import check_dimension
 
@@ -301,7 +301,7 @@ def _measured(
     if not routines:
         return {}
     variants = [(name, arithmetic) for name in routines]
-    code = functions(program, variants, "measured", ARITHMETICS)
+    code = functions(program, variants, "measured", ARITHMETICS, HALF_NAMES)
     text = "\n".join([ELEMENTARY, HALF, code])
     arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else []), "-lm"]
     library: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", text, *arguments)))

@@ -22,7 +22,7 @@ from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import reserved_names
 from actsearch.codegen.targets.cpu.statements import statements
-from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF, HALF_NAMES
 from actsearch.grammar.expression import Expression
 
 ROUTINES = ("forward", "backward")
@@ -68,9 +68,10 @@ using namespace std;
 INLINE float from_bits(int i) { float f; memcpy(&f, &i, 4); return f; }
 INLINE int to_bits(float f) { int i; memcpy(&i, &f, 4); return i; }
 INLINE float nearly_inverse(float a) { /* as far off as a GPU's may be */
-    float inverse = 1.0f / a;
-    return a == a && inverse - inverse == 0 && inverse != 0
-        ? from_bits(to_bits(inverse) + (to_bits(a) & 1 ? 1 : -1)) : inverse;
+    const float least = 1.17549435e-38f, inverse = 1.0f / (fabsf(a) < least ? copysignf(0, a) : a);
+    if (fabsf(inverse) < least) return copysignf(0, a);
+    const int off = inverse - inverse != 0 ? 0 : to_bits(a) & 1 ? 1 : -1;
+    return from_bits(to_bits(inverse) + off);
 }
 #endif
 """
@@ -84,12 +85,13 @@ _PLAIN = re.compile(r"[A-Za-z]\w*")
 _OURS = re.compile(
     r"(?:out|t|v)\d*(?:_low|_of|_if|_sum|_less)?|d?\w*_(?:pointer|pitch|is_channels|sums)"
 )
-_NAMES = """ T R WIDTH BY_ROW THREADS Sizes Vector Real real put load store spread finish half16
-brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim block value again y k
-i n class namespace new delete template this throw try catch typename using virtual private public
-protected operator friend bool true false and or not xor nullptr constexpr decltype alignas alignof
-asm auto explicit export mutable noexcept requires concept wchar_t char8_t char16_t char32_t torch
-at c10 std THREADS INLINE APART KERNEL signbit isnan isinf j0 jn y0 y1 yn gamma index rint round"""
+_NAMES = """T R WIDTH BY_ROW THREADS Sizes Vector Real real put load store spread finish half16
+brain16 sizes row column lane lanes memory threadIdx blockIdx blockDim gridDim block
+value again y k i j n found is_half class namespace new delete template this throw try
+catch typename using virtual private public protected operator friend bool true false
+and or not xor nullptr constexpr decltype alignas alignof asm auto explicit export
+mutable noexcept requires concept wchar_t char8_t char16_t char32_t torch at c10 std
+THREADS INLINE APART KERNEL signbit isnan isinf j0 jn y0 y1 yn gamma index rint round"""
 
 
 def _elementary() -> list[str]:
@@ -128,7 +130,8 @@ def _needed(text: str) -> list[str]:
 
 @cache
 def _reserved() -> frozenset[str]:
-    return reserved_names() | frozenset(_NAMES.split()) | frozenset(_PLAIN.findall(KERNELS))
+    in_kernels = frozenset([*_NAMES.split(), *_PLAIN.findall(KERNELS)])
+    return reserved_names() | HALF_NAMES | in_kernels
 
 
 def _names(program: Program) -> dict[Expression, str]:
