@@ -28,6 +28,7 @@ from actsearch.codegen.programs import DY, Program
 from actsearch.codegen.targets import BuildError, build_best, cuda
 from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cuda import nvrtc, operator, rendering
+from actsearch.codegen.targets.cuda.half import INVERSE, TWIN
 from actsearch.grammar import Expression, named_activations, parse
 from actsearch.grammar.evaluate import evaluate, evaluate_numpy
 from actsearch.grammar.expression import Input, Parameter
@@ -174,6 +175,7 @@ HALF_FUNCTIONS: dict[str, Any] = {
     "sigmoid": scipy.special.expit,
     "softplus": lambda a: np.logaddexp(a, 0.0),
     "tanh_of_softplus": lambda a: np.tanh(np.logaddexp(a, 0.0)),
+    "sigmoid_of_softplus": lambda a: scipy.special.expit(2 * np.logaddexp(a, 0.0)),
     "tanh": np.tanh,
     "sinh": np.sinh,
     "cosh": np.cosh,
@@ -190,7 +192,7 @@ def test_functions_for_half_types(name: str) -> None:
     x = np.tile(a.view(np.float32), 16 if name == "div" else 1)
     y = np.random.default_rng(1).permutation(x)
     has_lost = "int *lost" in rendering.HALF.partition(f" {name}_half(")[2].partition("{")[0]
-    given = "a[i], b[i]" if name == "div" else "a[i]"
+    given = {"div": "a[i], b[i]", "sigmoid_of_softplus": "a[i], 2.0f"}.get(name, "a[i]")
     call = f"{name}_half({given}{', &is_lost' if has_lost else ''})"
     loop = "for (long i = 0; i < n; ++i) { int is_lost = 0; to[i] = " + call
     head = "void all(long n, const float *a, const float *b, float *to, int *lost)"
@@ -209,6 +211,23 @@ def test_functions_for_half_types(name: str) -> None:
     wrong = ~same & ~(off <= np.where(is_few, 16, 64)) & (lost == 0)
     assert not wrong.any(), (x[wrong][:3], y[wrong][:3], found[wrong][:3], exact[wrong][:3])
     assert name == "div" or not lost[np.abs(x) < 9].any()
+
+
+def test_where_half_arithmetic_is_used() -> None:
+    """By half types, and by float32 in the precision "fast"; not where it would be inaccurate."""
+    compiled, number = program(NAMED["silu"]), list(NAMED).index("silu")
+    accurate, fast = (operator.ranges(compiled, precision) for precision in ("accurate", "fast"))
+    for routine in rendering.ROUTINES:
+        assert accurate[routine, "single"].arithmetic == "f32"
+        assert accurate[routine, "half"].arithmetic == "half"
+        assert fast[routine, "single"].arithmetic == "half"
+    x = np.linspace(-8, 8, 1001).astype(np.float32)
+    single, half = (computed(number, "forward", [x], is_half)[0] for is_half in (False, True))
+    assert not np.array_equal(single, half)
+    text = "div(cos(glu(cosh(x), -x)), -glu(atan(x), atan(x)) + eps)"  # cancels with inverses off
+    cancelling = operator.ranges(program(parse(text)), "accurate")
+    assert cancelling["backward", "half"].bound < 100
+    assert TWIN.count("float nearly_inverse(") == TWIN.count(INVERSE) == 1
 
 
 def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
@@ -344,6 +363,23 @@ def test_kernels(emulator: Emulator, text: str, shape: tuple[int, ...], kernel: 
 def test_types(emulator: Emulator, dtype: torch.dtype) -> None:
     agree(CHANNELS, [torch.randn(3, 4, 9, 8).to(dtype)], 4)
     assert len(emulator.launched) == 2
+
+
+def test_lost_elements_are_computed_again(emulator: Emulator) -> None:
+    """Each of those that a thread has; the others are as accurate as float32 is."""
+    lost = torch.tensor([-90.0, 95.0, -100.0, 300.0])
+    x = torch.linspace(-12, 12, 256)
+    places = torch.tensor([1, 7, 10, 12, 13, 30, 31, 63])
+    x[places] = lost.repeat(2)
+    compiled = program(parse("x*sigmoid(x)"))
+    function = operator.function(compiled, "accurate")
+    y, slope = function(x), function.gradients(torch.ones_like(x), x)[0]
+    wide = compile("x*sigmoid(x)", "torch")._function
+    exact = wide(x.double()), wide.gradients(torch.ones_like(x).double(), x.double())[0]
+    for found, correct in zip((y, slope), exact, strict=True):
+        torch.testing.assert_close(
+            found.double(), correct, rtol=3e-7, atol=1e-7 if found is slope else 1e-44
+        )
 
 
 def test_layouts_are_read_in_place(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,6 +570,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         "x*out0_sums + v1 + t1",
         "x*int_ + exp_f32",
         "exp(x*exp_half) + found*x/(j + again*x)",
+        "forward_results*x + forward_of + forward_f64 + backward_half + backward_again",
     ],
 )
 def test_parameters_may_have_any_name(text: str) -> None:

@@ -53,7 +53,7 @@ INLINE float from_bits(int i) { union { int i; float f; } u = {i}; return u.f; }
 INLINE int to_bits(float f) { union { float f; int i; } u = {.f = f}; return u.i; }
 INLINE float power_of_2(int n) { return from_bits((n + 127) << 23); }
 
-/* 1/a within a unit in the last place, 0 beyond 2^126: what is left shows in a remainder */
+/* 1/a; on GPUs within a unit in the last place, and 0 beyond 2^126 */
 INLINE float nearly_inverse(float a) { return 1.0f / a; }
 
 /* other than 0 where a result is infinite or NaN */
@@ -573,7 +573,7 @@ INLINE float atan_of_fraction(float t, float *rest) {
 }
 INLINE float atan_f32(float a) {
     int outside = abs_f32(a) > 1.0f;
-    float rest, p = atan_of_fraction(outside ? -nearly_inverse(abs_f32(a)) : abs_f32(a), &rest);
+    float rest, p = atan_of_fraction(outside ? -1.0f / abs_f32(a) : abs_f32(a), &rest);
     return __builtin_copysignf(outside ? 1.57079637f + (p - 4.37113883e-8f) : p, a);
 }
 INLINE float atan_pair_f32(float a, float low, float *rest) {

@@ -9,12 +9,26 @@ from importlib import resources
 from actsearch.codegen.programs import Routine, Step
 from actsearch.codegen.targets.base import Code
 from actsearch.codegen.targets.cpu.arithmetics import RENDERERS, CRenderer, Single
+from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 
 HALF = resources.files(__package__).joinpath("half.c").read_text(encoding="utf-8")
-HALF_NAMES = frozenset(re.findall(r"[A-Za-z_]\w*", HALF))
-"""Names that a variable beside it cannot have."""
+HALF_NAMES = frozenset(re.findall(r"^INLINE \w+ (\w+)\(", HALF, re.MULTILINE))
+"""Its functions, whose names variables cannot have."""
 
-_DEFINED = frozenset(re.findall(r"^INLINE float (\w+)_half\(", HALF, re.MULTILINE))
+_DEFINED = frozenset(name.removesuffix("_half") for name in HALF_NAMES if name.endswith("_half"))
+_INVERSE = "INLINE float nearly_inverse(float a) { return 1.0f / a; }"
+INVERSE = """\
+INLINE float nearly_inverse(float a) { /* as far off as a GPU's may be */
+    const float least = 1.17549435e-38f;
+    float inverse = 1.0f / (__builtin_fabsf(a) < least ? __builtin_copysignf(0.0f, a) : a);
+    float size = __builtin_fabsf(inverse);
+    int off = (size >= least) & (size < INFINITE) ? to_bits(a) & 1 ? 1 : -1 : 0;
+    return size < least ? __builtin_copysignf(0.0f, a) : from_bits(to_bits(inverse) + off);
+}"""
+"""What the device's instruction is on the CPU, where code for the device is measured and tested."""
+
+TWIN = "\n".join([ELEMENTARY.replace(_INVERSE, INVERSE), HALF])
+"""The functions that code for the device calls, in C."""
 
 
 class Half(Single):

@@ -30,11 +30,10 @@ from actsearch.codegen.targets.calling import (
 )
 from actsearch.codegen.targets.cpu import toolchain
 from actsearch.codegen.targets.cpu.accuracy import Range, single_range
-from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import functions
 from actsearch.codegen.targets.cuda import layout, rendering
 from actsearch.codegen.targets.cuda.driver import Driver
-from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF, HALF_NAMES
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF_NAMES, TWIN
 from actsearch.codegen.targets.cuda.slices import source as source_of_slices
 from actsearch.codegen.targets.rows import check_dimension
 
@@ -265,8 +264,10 @@ def ranges(program: Program, precision: str) -> rendering.Ranges:
     except BuildError:
         return dict.fromkeys(rendering.VARIANTS, Range(True, float("inf")))
 
+    flags = _flags(precision)
+
     def measured(routines: Sequence[str], precision: str, arithmetic: str) -> dict[str, Range]:
-        return _measured(compiler, program, precision, routines, arithmetic)
+        return _measured(compiler, flags, program, precision, routines, arithmetic)
 
     single = measured(rendering.ROUTINES, precision, "f32")
     if precision == "fast":
@@ -292,6 +293,7 @@ def _better(found: Mapping[str, Range], than: Mapping[str, Range]) -> dict[str, 
 
 def _measured(
     compiler: toolchain.Compiler,
+    flags: Sequence[str],
     program: Program,
     precision: str,
     routines: Sequence[str],
@@ -302,9 +304,8 @@ def _measured(
         return {}
     variants = [(name, arithmetic) for name in routines]
     code = functions(program, variants, "measured", ARITHMETICS, HALF_NAMES)
-    text = "\n".join([ELEMENTARY, HALF, code])
-    arguments = [*compiler.flags, *(["-DFAST"] if precision == "fast" else []), "-lm"]
-    library: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", text, *arguments)))
+    arguments = [*compiler.flags, *flags, "-lm"]
+    library: Any = ctypes.CDLL(str(toolchain.built(compiler, "cuda", TWIN + code, *arguments)))
     return {
         name: single_range(
             getattr(program, name),

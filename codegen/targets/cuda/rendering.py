@@ -1,10 +1,10 @@
 """Programs as CUDA C++: scalar functions, and kernels over them.
 
 The scalar functions are those of the target `cpu`, statement by statement, in IEEE arithmetic
-without contraction, but for inverses that a remainder corrects: what was measured about them on
-the CPU holds on the GPU. Half types have functions with fewer digits. An element for which this
-code says that it is lost, or that is out of its measured range, is computed in float64 by the
-thread that has it. The float64 code calls CUDA's own functions.
+without contraction, but for inverses, which are measured as far off as the device's may be: what
+was measured about them on the CPU holds on the GPU. Half types have functions with fewer digits. An
+element for which this code says that it is lost, or that is out of its measured range, is computed
+in float64 by the thread that has it. The float64 code calls CUDA's own functions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from actsearch.codegen.targets.cpu.accuracy import Range
 from actsearch.codegen.targets.cpu.elementary import ELEMENTARY
 from actsearch.codegen.targets.cpu.rendering import reserved_names
 from actsearch.codegen.targets.cpu.statements import statements
-from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF, HALF_NAMES
+from actsearch.codegen.targets.cuda.half import ARITHMETICS, HALF, HALF_NAMES, INVERSE
 from actsearch.grammar.expression import Expression
 
 ROUTINES = ("forward", "backward")
@@ -67,14 +67,9 @@ using namespace std;
 #define fma32 __builtin_fmaf
 INLINE float from_bits(int i) { float f; memcpy(&f, &i, 4); return f; }
 INLINE int to_bits(float f) { int i; memcpy(&i, &f, 4); return i; }
-INLINE float nearly_inverse(float a) { /* as far off as a GPU's may be */
-    const float least = 1.17549435e-38f, inverse = 1.0f / (fabsf(a) < least ? copysignf(0, a) : a);
-    if (fabsf(inverse) < least) return copysignf(0, a);
-    const int off = inverse - inverse != 0 ? 0 : to_bits(a) & 1 ? 1 : -1;
-    return from_bits(to_bits(inverse) + off);
-}
+@INVERSE@
 #endif
-"""
+""".replace("@INVERSE@", INVERSE)
 
 _SPECIFIC = re.compile(
     r"^(#define|#ifdef|#endif|#else|LIBRARY"
@@ -130,8 +125,10 @@ def _needed(text: str) -> list[str]:
 
 @cache
 def _reserved() -> frozenset[str]:
-    in_kernels = frozenset([*_NAMES.split(), *_PLAIN.findall(KERNELS)])
-    return reserved_names() | HALF_NAMES | in_kernels
+    ends = (*ARITHMETICS, "of", "again", "results", "kernel", "slice")
+    generated = [f"{routine}_{end}" for routine in ROUTINES for end in ends]
+    others = frozenset([*_NAMES.split(), *_PLAIN.findall(KERNELS), *generated])
+    return reserved_names() | HALF_NAMES | others
 
 
 def _names(program: Program) -> dict[Expression, str]:
@@ -229,12 +226,11 @@ def elementwise(program: Program, ranges: Ranges) -> str:
 
 def elements(program: Program, ranges: Ranges) -> str:
     """The same without the functions that they call."""
-    used = {
-        name: dict.fromkeys(
-            [*(ranges[name, kind].arithmetic for kind in ("single", "half")), "f64"]
-        )
-        for name in ROUTINES
-    }
+    used: dict[str, dict[str, None]] = {name: {} for name in ROUTINES}
+    for (name, _), where in ranges.items():
+        used[name] |= {where.arithmetic: None} if where.anywhere else {}
+    for arithmetics in used.values():
+        arithmetics["f64"] = None
     chosen = [_chosen(program, name, ranges) for name in ROUTINES]
     return "\n\n".join([_scalar(program, used), *chosen])
 
