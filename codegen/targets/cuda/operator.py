@@ -266,8 +266,8 @@ def ranges(program: Program, precision: str) -> rendering.Ranges:
 
     flags = _flags(precision)
 
-    def measured(routines: Sequence[str], precision: str, arithmetic: str) -> dict[str, Range]:
-        return _measured(compiler, flags, program, precision, routines, arithmetic)
+    def measured(routines: Sequence[str], tier: str, arithmetic: str) -> dict[str, Range]:
+        return _measured(compiler, flags, program, tier, routines, arithmetic)
 
     single = measured(rendering.ROUTINES, precision, "f32")
     if precision == "fast":
