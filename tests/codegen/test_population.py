@@ -394,6 +394,19 @@ def test_gates_on_cuda(emulator: Emulator) -> None:
     assert emulator.launched == ["forward_kernel<float, 4, true>"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_types_on_cuda(emulator: Emulator, dtype: torch.dtype) -> None:
+    there, here = on_cuda(ON_CUDA, CHANNELS)
+    x = torch.randn(4, 2, CHANNELS, 8).to(dtype).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    y, exact = there(x), here.double()(wide)
+    (slope,), (exact_slope,) = (torch.autograd.grad(v.sum(), u) for v, u in ((y, x), (exact, wide)))
+    half_a_unit = 0.55 * torch.finfo(dtype).eps
+    torch.testing.assert_close(y.double(), exact, rtol=half_a_unit, atol=1e-6)
+    torch.testing.assert_close(slope.double(), exact_slope, rtol=half_a_unit, atol=1e-3)
+    assert len(emulator.launched) == 2
+
+
 @pytest.mark.skipif(not nvrtc.available(), reason="needs the extra cuda (NVRTC)")
 def test_machine_code() -> None:
     programs = [program(parse(text)) for text in ON_CUDA]
