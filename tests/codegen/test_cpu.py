@@ -257,15 +257,39 @@ def test_opcheck(text: str) -> None:
         )
 
 
-def test_large_tensors_take_the_same_values() -> None:
+STREAMED = 1 << 24  # bytes of a result, from which on it bypasses the caches
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        ("x*x + 0.3*x", torch.float32),
+        ("x*x + 0.3*x", torch.float64),
+        ("x*sigmoid(x)", torch.float32),
+        ("x*sigmoid(x)", torch.bfloat16),
+        ("x*sin(30*x)", torch.float16),
+        ("x*sigmoid(beta*x)", torch.float32),
+        ("x*tanh(x + beta)", torch.bfloat16),
+        ("x*sigmoid(gate)", torch.float32),
+    ],
+)
+def test_large_tensors_take_the_same_values(text: str, dtype: torch.dtype) -> None:
     """Streaming stores, threads and blocks of any length change nothing, of code or polynomials."""
-    x = torch.randn(2_100_017)
-    for text, length in (("x*x + 0.3*x", 1500), ("x*sigmoid(beta*x)", 1_050_001)):
-        activation = compile(text, backend="cpu")
-        y = activation(x)
-        for begin in (0, 1_000_000, len(x) - length):
-            part = slice(begin, begin + length)
-            assert torch.equal(y[part], activation(x[part]))
+    activation = compile(text, backend="cpu")
+    count = 2 if "gate" in text else 1
+    elements, length = STREAMED // dtype.itemsize + 1029, (1 << 20) + 1
+    dy, *inputs = torch.randn(1 + count, elements).to(dtype)
+
+    def values(part: slice) -> list[torch.Tensor]:
+        given = [x[part].requires_grad_() for x in inputs]
+        y = activation(*given)
+        return [y.detach(), *torch.autograd.grad(y, given, dy[part])]
+
+    every = values(slice(None))
+    for begin in (0, 1_000_000, elements - length):
+        part = slice(begin, begin + length)
+        for large, small in zip(every, values(part), strict=True):
+            assert torch.equal(large[part], small)
 
 
 def test_sums_do_not_depend_on_threads() -> None:
@@ -590,9 +614,12 @@ def covered(text: str, routine: str, *parameters: float) -> float:
 
 @pytest.mark.parametrize("text", ["silu(x)", "mish(x)", "gelu(x)", "x*tanh(x) + 0.3", "x*atan(x)"])
 def test_piecewise_polynomials(text: str) -> None:
-    """Within the tolerance of float64, whatever the size of x: where there is none, too."""
-    assert covered(text, "forward") > 0.98
-    assert covered(text, "backward") > 0.98
+    """Within the tolerance of float64, whatever the size of x: where there is none, too.
+
+    They cover [-4, 4] at least, that is 0.964 of a logistic distribution.
+    """
+    assert covered(text, "forward") > 0.96
+    assert covered(text, "backward") > 0.96
     activation = compile(text, backend="cpu")
     generator = torch.Generator().manual_seed(3)
     x = 3 * torch.randn(32 * MANY, generator=generator)
@@ -1103,8 +1130,8 @@ def test_half_types_are_looked_up_in_any_layout() -> None:
     every = activation(x)
     for view in (lambda t: t.transpose(0, 2), lambda t: t[::3, :, 1:], lambda t: t[:0]):
         assert torch.equal(activation(view(x)), view(every))
-    large = x.repeat(90, 1, 1)  # beyond the size from which on results are streamed
-    assert torch.equal(activation(large), every.repeat(90, 1, 1))
+    times = 1 + STREAMED // every.nbytes
+    assert torch.equal(activation(x.repeat(times, 1, 1)), every.repeat(times, 1, 1))
 
 
 def test_fast_precision_is_close() -> None:
@@ -1197,6 +1224,26 @@ def test_a_compiler_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"(?s)could not compile.*error"):
         toolchain.build(toolchain.compiler("c"), ["broken"], "int x = ;")
     assert toolchain.cached("broken") is None
+
+
+def test_an_operator_that_cannot_be_built_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a minute, for every activation."""
+    tried: list[str] = []
+
+    def failing(compiler: object, names: list[str], *arguments: str) -> list[Path]:
+        tried.extend(names)
+        raise BuildError("g++ could not compile generated code: error")
+
+    monkeypatch.setattr(toolchain, "cached", lambda name: None)
+    monkeypatch.setattr(toolchain, "build", failing)
+    operator._path_or_failure.cache_clear()
+    try:
+        for _ in range(2):
+            with pytest.raises(BuildError, match="could not compile"):
+                operator._path()
+    finally:
+        operator._path_or_failure.cache_clear()
+    assert len(tried) == 1
 
 
 def test_long_programs_stay_with_pytorch() -> None:

@@ -11,7 +11,10 @@ operator.cpp  the operator: shapes, types and autograd, on top of
   views.h       tensors of any layout as blocks
   half_tables.h half types by looking up
   piecewise.h   float32 by piecewise polynomials, and
+  choosing.h      when, and of which shape
   fitting.h       how they are found
+  exact.h         what they are fitted to
+  streaming.h   stores that bypass the caches
   registry.h    the kernels of a process
   binding.h     the operator for Python, without torch.ops
 library       building and loading it

@@ -52,6 +52,13 @@ struct Work {  // a routine of one kernel, in chunks that are computed in any or
 
 using Works = std::vector<std::unique_ptr<Work>>;
 
+// Whether values may bypass the caches: they are many, and begin with a cache line.
+bool can_stream(const std::vector<Result>& results, int64_t bytes) {
+  return bytes >= STREAMED && std::all_of(results.begin(), results.end(), [](const Result& result) {
+           return result.sums || (uintptr_t)result.data % 64 == 0;
+         });
+}
+
 // All chunks, on as many threads as are worth it.
 void run(const Works& works) {
   int64_t chunks = 0, elements = 0;
@@ -111,7 +118,7 @@ struct Call final : Work {
   Doubtful doubtful;
   bool has_doubtful;
   std::shared_ptr<const Piecewise> pieces;  // null where the code computes everything
-  bool streams = false;  // what polynomials give bypasses the caches
+  bool streams = false;  // whether values bypass the caches
   int64_t chunk = CHUNK;  // elements of one
 
   template <typename... Rest>
@@ -128,7 +135,7 @@ struct Call final : Work {
     chunks = (elements + chunk - 1) / chunk;
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
     if (!is_wide) pieces = fitting_pieces();
-    streams = pieces && is_same && elements >= STREAMED && (uintptr_t)results[0].data % 64 == 0;
+    streams = can_stream(results, elements * sizeof(S));
   }
 
   std::shared_ptr<const Piecewise> fitting_pieces() const {
@@ -178,8 +185,9 @@ struct Call final : Work {
         const int64_t padded = (n + LANES - 1) / LANES * LANES;
         for (int64_t k = 0; k < reads; ++k)
           in[k] = read(arguments[k], begin, n, padded, buffers + k * BLOCK);
+        const bool is_direct = is_same && n == padded && (pieces || !streams);
         for (int64_t k = 0; k < writes; ++k)
-          out[k] = is_same && !results[k].sums && n == padded
+          out[k] = is_direct && !results[k].sums
               ? (T*)results[k].data + begin
               : buffers + (reads + k) * BLOCK;
         bool is_done = false;
@@ -210,10 +218,19 @@ struct Call final : Work {
   }
 
   void write(Result& result, int64_t chunk, int64_t begin, int64_t n, const T* from) const {
+    S* to = (S*)result.data + begin;
     if (result.sums)
       result.view.add(from, begin, n, result.partial.data() + chunk * result.sums);
-    else if (from != (const T*)((const S*)result.data + begin))
-      convert(from, (S*)result.data + begin, n);
+    else if (streams && n == BLOCK && from != (const T*)to)
+      stream_converted(from, to);
+    else if (from != (const T*)to)
+      convert(from, to, n);
+  }
+
+  static void stream_converted(const T* from, S* to) {
+    S narrow[BLOCK];
+    if constexpr (!is_same) convert(from, narrow, BLOCK);
+    stream(is_same ? (const S*)from : narrow, to, BLOCK);
   }
 
   // A block of n elements, a multiple of LANES.
@@ -270,7 +287,7 @@ struct Call final : Work {
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
     const float *x = in[with_dy], *b = in[arguments.size() - 1];
-    ::evaluate<float>(*pieces, {dy, x, b}, out, n, streams, &missing);
+    ::evaluate<float>(*pieces, {dy, x, b}, out, n, is_same && streams, &missing);
     if (missing.are_many(n)) return false;
     if (!missing.count) return true;
     compute_apart(missing, in, out, [&](int64_t few, auto given, auto found) {

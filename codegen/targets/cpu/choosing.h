@@ -14,9 +14,11 @@ constexpr float OTHERS[] = {1.25, 0.8};  // of initial parameters: for what the 
 constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
 // When they are used.
-constexpr int WIDE = 5;             // how many times longer float64 code takes
 constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
-constexpr double SCALING = 5;       // instructions for each result of a scaled function
+constexpr double ANYWAY = 10;       // instructions for each result, and for each coefficient
+constexpr double IN_ONE = 1.4, IN_TWO = 2;  // that is looked up in so many registers; for
+constexpr double BREAKING = 7;      // pieces that are no cells, for each result, and
+constexpr double SCALING = 5;       // of a scaled function
 constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
 constexpr double TYPICAL = 1 << 20;  // elements of a call whose parameters are new
 constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare
@@ -24,19 +26,28 @@ constexpr double SET_ASIDE = 1.5;   // how many times longer the code takes for 
 constexpr double LITTLE = 2;        // instructions that no other shape is tried for
 constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
 
+// Instructions that a polynomial takes.
+double cost_apiece(int degree, bool are_few, bool has_breaks, bool is_scaled) {
+  return ANYWAY + (are_few ? IN_ONE : IN_TWO) * (degree + 1) + BREAKING * has_breaks +
+      SCALING * is_scaled;
+}
+
 // About how many instructions an element of a logistic distribution takes.
 double cost_of(const Piecewise& pieces, double cost_of_code) {
   const double apiece =
-      10 + 2 * (pieces.degree + 1) + 5 * pieces.has_breaks + SCALING * pieces.is_scaled;
+      cost_apiece(pieces.degree, pieces.are_few(), pieces.has_breaks, pieces.is_scaled);
   return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
 }
 
 // Instructions an element of a routine's code; 0 where polynomials do not take its place.
 double cost_of_code(const Kernel& kernel, Routine routine) {
   Fits& fits = kernel.fits[routine];
-  if (fits.cost < 0) fits.cost = coster ? coster(kernel.id, routine) : 0;
+  if (fits.cost < 0) {
+    fits.wide_cost = coster(kernel.id, routine, true);
+    fits.cost = kernel.single[routine] ? coster(kernel.id, routine, false) : fits.wide_cost;
+  }
   TORCH_CHECK(fits.cost >= 0, "the code of an activation could not be measured");
-  return fits.cost * (kernel.single[routine] ? 1 : WIDE);
+  return fits.cost;
 }
 
 // Polynomials at some parameters, and how many instructions, in all, fitting them takes.
@@ -51,7 +62,7 @@ Fit of_shape(
   const int checks = parameters.empty() ? CHECKS : CHECKS_WITH_PARAMETERS;
   const Exact exact(kernel, routine, parameters);
   const auto pieces = Fitting(exact, SHAPES[shape], caution * TOLERANCE[routine])(checks);
-  const double apiece = WIDE * kernel.fits[routine].cost + APIECE * exact.results();
+  const double apiece = kernel.fits[routine].wide_cost + APIECE * exact.results();
   return {pieces, apiece * exact.points};
 }
 
@@ -72,11 +83,17 @@ Choice cheapest(
   double least = std::numeric_limits<double>::infinity();
   for (int shape = 0; shape <= last; ++shape) {
     Choice found{shape};
-    double at_least = 0;
+    if (shape) {  // the next are no cheaper
+      const Piecewise& pieces = *best.pieces;
+      const Shape& next = SHAPES[shape];
+      const bool has_breaks = next.is_graded(), are_few = next.cells < MOST_CELLS;
+      const double at_least = pieces.results.size() *
+          cost_apiece(next.degree, are_few, has_breaks, pieces.is_scaled);
+      if (best.expected < at_least + LITTLE) break;
+    }
     for (const auto& parameters : settings) {
       const Fit fit = of_shape(kernel, routine, parameters, shape, has_parameters ? CAUTION : 1);
       found.expected += part * cost_of(*fit.pieces, cost);
-      at_least += part * cost_of(*fit.pieces, 0);
       found.again += part * fit.instructions;
       found.share += part * fit.pieces->share;
       found.pieces = fit.pieces;
@@ -86,7 +103,6 @@ Choice cheapest(
       least = in_all;
       best = found;
     }
-    if (found.expected < at_least + LITTLE) break;  // a higher degree takes longer
   }
   return best;
 }

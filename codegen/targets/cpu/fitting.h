@@ -25,12 +25,13 @@ constexpr int LOWEST_OCTAVE = -5;  // of those
 
 struct Shape {
   double width;  // of a cell
-  int degree;
+  int cells, degree;
 
   bool is_graded() const { return width == GRADED; }
 };
-constexpr Shape SHAPES[] = {{1, 6},     {1, 8},     {0.5, 8},    {0.5, 10},
-                            {0.25, 8},  {0.25, 10}, {GRADED, 8}, {GRADED, 10}};
+constexpr Shape SHAPES[] = {{1, 16, 6},     {1, 16, 8},     {0.5, 16, 8},    {1, 16, 10},
+                            {0.5, 16, 10},  {0.5, 32, 8},   {0.25, 32, 8},   {0.5, 32, 10},
+                            {0.25, 32, 10}, {GRADED, 32, 8}, {GRADED, 32, 10}};
 constexpr int LAST_SHAPE = std::size(SHAPES) - 1;
 constexpr int LAST_UNGRADED = LAST_SHAPE - 2;
 
@@ -164,17 +165,17 @@ class Fitting {
 
   std::shared_ptr<Piecewise> operator()(int checks) {
     std::vector<Sampled> sampled;
-    for (int k = 0; k < CELLS; ++k) sampled.push_back(sample(low_of(k), high_of(k)));
+    for (int k = 0; k < shape.cells; ++k) sampled.push_back(sample(low_of(k), high_of(k)));
     find_roots(sampled);
-    std::vector<Cell> cells(CELLS);
+    std::vector<Cell> cells(shape.cells);
     each_cell([&](int k) {
       cells[k].pieces = {fit(low_of(k), high_of(k), sampled[k])};
       if (!cells[k].pieces[0].is_accurate && may_be_cut(k)) cells[k] = cut(k);
     });
-    std::vector<int> order(CELLS);  // those with most numbers first
+    std::vector<int> order(shape.cells);  // those with most numbers first
     std::iota(order.begin(), order.end(), 0);
-    double shares[CELLS];
-    for (int k = 0; k < CELLS; ++k) shares[k] = cells[k].share();
+    std::vector<double> shares(shape.cells);
+    for (int k = 0; k < shape.cells; ++k) shares[k] = cells[k].share();
     std::stable_sort(
         order.begin(), order.end(), [&](int a, int b) { return shares[a] > shares[b]; });
     auto pieces = assembled(cells, order);
@@ -195,22 +196,24 @@ class Fitting {
   const double tolerance;
   std::vector<std::vector<double>> roots;  // of each result; not those at 0
 
+  int half() const { return shape.cells / 2; }  // of the cells are on either side of 0
+
   template <typename F>
-  static void each_cell(F f) {
+  void each_cell(F f) const {
     std::atomic<int> next = 0;  // those near 0 take longest
     at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-      for (int k; (k = next++) < CELLS;) f(k);
+      for (int k; (k = next++) < shape.cells;) f(k);
     });
   }
 
   // Where a cell begins and ends; it has its first number, and not its last.
   float low_of(int cell) const {
-    if (!shape.is_graded()) return (cell - CELLS / 2) * shape.width;
-    return cell < CELLS / 2 ? after(-edge(CELLS / 2 - cell)) : edge(cell - CELLS / 2);
+    if (!shape.is_graded()) return (cell - half()) * shape.width;
+    return cell < half() ? after(-edge(half() - cell)) : edge(cell - half());
   }
   float high_of(int cell) const {
     if (!shape.is_graded()) return low_of(cell + 1);
-    return cell < CELLS / 2 ? after(-edge(CELLS / 2 - 1 - cell)) : edge(cell + 1 - CELLS / 2);
+    return cell < half() ? after(-edge(half() - 1 - cell)) : edge(cell + 1 - half());
   }
   static float edge(int half_octave) {
     return std::ldexp(half_octave % 2 ? 1.5f : 1.0f, LOWEST_OCTAVE + half_octave / 2);
@@ -218,14 +221,14 @@ class Fitting {
   static float after(float number) { return of_rank(rank(number) + 1); }
   // As `Piecewise` numbers it.
   int number_of(int cell) const {
-    if (!shape.is_graded()) return (cell + CELLS / 2) % CELLS;
-    const bool is_negative = cell < CELLS / 2;
-    const int half_octave = is_negative ? CELLS / 2 - 1 - cell : cell - CELLS / 2;
-    return (2 * (127 + LOWEST_OCTAVE) + half_octave) % (CELLS / 2) + is_negative * (CELLS / 2);
+    if (!shape.is_graded()) return (cell + half()) % shape.cells;
+    const bool is_negative = cell < half();
+    const int half_octave = is_negative ? half() - 1 - cell : cell - half();
+    return (2 * (127 + LOWEST_OCTAVE) + half_octave) % half() + is_negative * half();
   }
   bool may_be_cut(int cell) const {
     if (shape.is_graded()) return below(high_of(cell)) - below(low_of(cell)) > CUT_ABOVE;
-    return std::max(cell - CELLS / 2, CELLS / 2 - 1 - cell) < CUT_BELOW;
+    return std::max(cell - half(), half() - 1 - cell) < CUT_BELOW;
   }
   int first_check() const { return 3 * CANDIDATES + shape.degree; }
 
@@ -272,8 +275,8 @@ class Fitting {
     roots.assign(exact.results(), {});
     for (int64_t k = 0; k < exact.results(); ++k) {
       std::vector<double> x, y;
-      for (int cell = 0; cell < CELLS; ++cell) {
-        if (shape.is_graded() && cell == CELLS / 2) {  // what lies between is not known
+      for (int cell = 0; cell < shape.cells; ++cell) {
+        if (shape.is_graded() && cell == half()) {  // what lies between is not known
           x.push_back(0);
           y.push_back(std::numeric_limits<double>::quiet_NaN());
         }
@@ -518,10 +521,11 @@ class Fitting {
     auto pieces = std::make_shared<Piecewise>();
     pieces->is_graded = shape.is_graded();
     pieces->per_unit = shape.is_graded() ? 0 : 1 / shape.width;
-    pieces->limit = shape.is_graded() ? edge(CELLS / 2) : CELLS / 2 * shape.width;
+    pieces->limit = shape.is_graded() ? edge(half()) : half() * shape.width;
     pieces->least = shape.is_graded() ? edge(0) : 0;
     pieces->is_scaled = exact.is_scaled;
     pieces->is_continuous = exact.is_scaled && exact.is_continuous();
+    pieces->cells = shape.cells;
     pieces->degree = shape.degree;
     pieces->absent = ~0u;
     pieces->results.resize(exact.results());
@@ -538,18 +542,22 @@ class Fitting {
       int first = pieces->has_breaks ? next : number;
       if (pieces->has_breaks && is_undefined && undefined >= 0) {
         first = undefined;
-      } else if (pieces->has_breaks && (!cell.share() || next + count >= CELLS)) {
+      } else if (pieces->has_breaks && (!cell.share() || next + count >= MOST_CELLS)) {
         for (Piece& piece : cell.pieces) piece.is_accurate = false;
-        first = CELLS - 1;  // is absent
+        first = MOST_CELLS - 1;  // is absent
       } else {
         if (is_undefined) undefined = first;
         next += count;
         for (int i = 0; i < count; ++i) enter(*pieces, first + i, cell.pieces[i]);
       }
       pieces->first[number] = first;
-      pieces->breaks[number] = count > 1 && first < CELLS - 1
+      pieces->breaks[number] = count > 1 && first < MOST_CELLS - 1
           ? cell.pieces[1].low
           : std::numeric_limits<float>::infinity();
+    }
+    for (int k = shape.cells; k < MOST_CELLS; ++k) {  // where the last five bits tell more
+      pieces->first[k] = pieces->first[k - shape.cells];
+      pieces->breaks[k] = pieces->breaks[k - shape.cells];
     }
     return pieces;
   }
@@ -567,7 +575,7 @@ class Fitting {
 
   // Take back what is not accurate at many more numbers, computed as it will be.
   void check(Piecewise& pieces, std::vector<Cell>& cells, int checks) const {
-    std::vector<uint32_t> refused(CELLS);
+    std::vector<uint32_t> refused(shape.cells);
     each_cell([&](int k) {
       const int number = pieces.first[number_of(k)];
       for (size_t i = 0; i < cells[k].pieces.size(); ++i) {

@@ -138,7 +138,7 @@ Piecewise* checked(const Kernel& kernel, Routine routine, const Entry* right) {
     const float* ones = routine == BACKWARD ? dy.data() : nullptr;
     evaluate<float>(*pieces, {ones, x.data() + begin, nullptr}, &row, BLOCK, false, nullptr);
   }
-  float largest[CELLS] = {};
+  float largest[MOST_CELLS] = {};
   for (int64_t i = 0; i < ALL; ++i)
     if (pieces->has(x[i]) && std::isfinite(float(right[i]))) {
       float& most = largest[pieces->piece_of(x[i])];
@@ -246,7 +246,7 @@ struct LookUp final : Work {
   const S* value_of;
   const float* slope_of;
   const Piecewise* pieces;  // null where all elements are looked up
-  bool streams;             // what polynomials give bypasses the caches
+  bool streams;             // whether results bypass the caches
 
   template <typename... Rest>
   explicit LookUp(const Kernel& kernel, Routine routine, Rest&&... rest)
@@ -254,27 +254,29 @@ struct LookUp final : Work {
         value_of(routine == FORWARD ? values<S>(kernel) : nullptr),
         slope_of(routine == BACKWARD ? slopes<S>(kernel) : nullptr),
         pieces(polynomials_of_halves<S>(kernel, routine, elements)),
-        streams(elements >= 2 * STREAMED && (uintptr_t)results[0].data % 64 == 0) {
+        streams(can_stream(results, elements * sizeof(S))) {
     chunks = (elements + CHUNK - 1) / CHUNK;
   }
 
   void compute(int64_t first, int64_t last) override {
-    S x_block[BLOCK], dy_block[BLOCK];
+    S x_block[BLOCK], dy_block[BLOCK], y_block[BLOCK];
     int failures = 0;
     for (int64_t begin = first * CHUNK; begin < std::min(elements, last * CHUNK); begin += BLOCK) {
       const int64_t n = std::min(BLOCK, elements - begin);
       if (begin % CHUNK == 0) failures = 0;
       const S* x = block(arguments.back(), begin, n, x_block);
       const S* dy = routine == BACKWARD ? block(arguments.front(), begin, n, dy_block) : nullptr;
-      S* y = static_cast<S*>(results[0].data) + begin;
+      S* const to = static_cast<S*>(results[0].data) + begin;
+      S* const y = streams && !pieces && n == BLOCK ? y_block : to;
       int64_t done = 0;
       if (pieces && failures < MOST_FAILURES) {
         done = evaluate_most({dy, x, nullptr}, y, n);
         failures += !done;
       }
       look_up(dy ? dy + done : nullptr, x + done, y + done, n - done);
+      if (y != to) stream(y, to, n);
     }
-    if (pieces && streams) arrive();
+    if (streams) arrive();
   }
 
   // By polynomials, but for the last few; how many, 0 where they are not worth it.

@@ -38,9 +38,11 @@ _MOST_COMPILERS = 4
 _STEEPEST = 1000.0  # constant factors that make no feature too narrow for its polynomials' checks
 _SCALED = (0, 1)  # degrees of scaled functions whose polynomials need few factors beside them
 _NAME = "KERNEL"
+_WIDE = 5  # how many times longer float64 code takes than plain float32 code
 _SHARED = -(1 << 63)  # the dimension of a parameter that has none
 _LOCK = threading.RLock()
 _PROGRAMS: dict[int, tuple[Program, str]] = {}
+_SINGLE: dict[tuple[int, str], Variant] = {}  # what computes in float32, by kernel and routine
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +220,7 @@ def _register(piece: Piece, path: str) -> list[Piece]:
         used = pointer if holds.anywhere else ctypes.c_void_p()
         range_ = ctypes.c_double(holds.bound), ctypes.c_double(holds.least)
         library().actsearch_register_single(*place, used, *range_)
+        _SINGLE[piece.number, routine] = piece.variant
     if type_ == "f32" and piece.precision == "accurate" and not holds.suffices:
         return [replace(piece, variant=(routine, "pairs"), share=holds.share_outside)]
     return [] if holds.anywhere or not none_yet else [replace(piece, variant=(routine, "f64"))]
@@ -262,8 +265,8 @@ def _build(numbers: Any, count: int, routine: int, is_wide: int) -> int:
     return 1
 
 
-def _cost(number: int, routine: int) -> float:
-    """Called by the operator, in any thread: instructions an element of a routine's float32 code.
+def _cost(number: int, routine: int, is_wide: int) -> float:
+    """Called by the operator, in any thread: instructions an element of a routine's code.
 
     0 where polynomials could miss some of its features.
     """
@@ -272,7 +275,10 @@ def _cost(number: int, routine: int) -> float:
         name = ROUTINES[routine]
         if _steepness(getattr(program, name).steps) > _STEEPEST:
             return 0.0
-        return float(instructions(_code(program, (name, "f32")).partition("++i)")[2]))
+        plain = name, "f32"
+        variant = plain if is_wide else _SINGLE.get((number, name), plain)
+        count = instructions(_code(program, variant).partition("++i)")[2])
+        return float(count * (_WIDE if is_wide else 1))
     except Exception:  # as above
         traceback.print_exc()
         return -1.0

@@ -17,6 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from actsearch.cache import cache_folder
+from actsearch.codegen.targets import BuildError
 from actsearch.codegen.targets.calling import check_slices, empty_slices
 from actsearch.codegen.targets.cpu import toolchain
 
@@ -25,7 +26,7 @@ _INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 Builder = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int, ctypes.c_int
 )
-Coster = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int)
+Coster = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
 
 
 @cache
@@ -60,13 +61,24 @@ def activation() -> Callable[..., Any]:
     return found
 
 
-@cache
 def _path() -> str:
-    compiler = toolchain.compiler("c++")
-    source = _source("operator.cpp", set())
-    flags = _flags(compiler)
-    name = f"operator-{toolchain.key(compiler, source, *flags, torch.__version__)}"
-    return str(toolchain.cached(name) or _build(compiler, name, source, flags))
+    found = _path_or_failure()
+    if isinstance(found, BuildError):
+        raise BuildError(*found.args)
+    return found
+
+
+@cache
+def _path_or_failure() -> str | BuildError:
+    """What fails takes long, too, so that it is tried once in a process."""
+    try:
+        compiler = toolchain.compiler("c++")
+        source = _source("operator.cpp", set())
+        flags = _flags(compiler)
+        name = f"operator-{toolchain.key(compiler, source, *flags, torch.__version__)}"
+        return str(toolchain.cached(name) or _build(compiler, name, source, flags))
+    except BuildError as error:
+        return error
 
 
 def _source(name: str, included: set[str]) -> str:

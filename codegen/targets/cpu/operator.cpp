@@ -193,7 +193,7 @@ extern "C" {
 
 void actsearch_builder(int (*callback)(const int64_t*, int64_t, int, int)) { builder = callback; }
 
-void actsearch_coster(double (*callback)(int64_t, int)) { coster = callback; }
+void actsearch_coster(double (*callback)(int64_t, int, int)) { coster = callback; }
 
 void actsearch_declare(
     int64_t id, int64_t inputs, int64_t parameters, const int64_t* dimensions,

@@ -1,10 +1,12 @@
 // Piecewise polynomials in float32: where many elements are computed, a function of one input is a
-// polynomial on each of up to 32 pieces around 0, whose coefficients a processor's instruction for
-// permutations looks up in two of its registers. That takes fewer instructions than most formulas.
+// polynomial on each of 16 or up to 32 pieces around 0, whose coefficients a processor's instruction
+// for permutations looks up in one or two of its registers. That takes fewer instructions than most
+// formulas.
 
 #pragma once
 
 #include "registry.h"
+#include "streaming.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +19,7 @@
 
 namespace {
 
-constexpr int CELLS = 32;
+constexpr int MOST_CELLS = 32;
 constexpr int HIGHEST = 10;      // degree of a polynomial
 constexpr int64_t AHEAD = 2048;  // bytes that are fetched before they are needed
 
@@ -30,8 +32,8 @@ struct Powers {
 
 // A polynomial c0 + c1*r + ... of r = t - centre on each piece.
 struct Polynomials {
-  alignas(64) float centres[CELLS];
-  alignas(64) float coefficients[HIGHEST + 1][CELLS];  // that of the highest power first
+  alignas(64) float centres[MOST_CELLS];
+  alignas(64) float coefficients[HIGHEST + 1][MOST_CELLS];  // that of the highest power first
   Powers powers;  // beside it
 };
 
@@ -42,6 +44,7 @@ struct Polynomials {
 struct Piecewise {
   float per_unit, limit;  // cells in 1, if they have one width; |t| that is too large
   float least = 0;        // |t| that is not too small, for graded cells and half types
+  int cells;              // 16, or 32
   int degree;             // 6, 8 or 10
   bool is_graded;         // whether there are two cells in each octave
   bool has_breaks;        // whether a cell has the number of a piece, and may be two
@@ -49,8 +52,8 @@ struct Piecewise {
   bool is_continuous;     // where b is 0
   double share;           // of a logistic distribution, that polynomials are accurate for
   uint32_t absent;        // bit k: no polynomial is accurate on piece k
-  alignas(64) int32_t first[CELLS];  // of a cell: its first piece
-  alignas(64) float breaks[CELLS];   // of a cell: where its second piece begins; infinity if none
+  alignas(64) int32_t first[MOST_CELLS];  // of a cell: its first piece
+  alignas(64) float breaks[MOST_CELLS];   // of a cell: where its second piece begins; infinity if none
   std::vector<Polynomials> results;
 
   // Whether it has a number that is in no absent piece.
@@ -58,10 +61,13 @@ struct Piecewise {
     return std::abs(t) < limit && std::abs(t) >= least && !(absent >> piece_of(t) & 1);
   }
 
-  // The number of the cell that t is in: of those of one width floor(t*per_unit), modulo 32; of graded
-  // ones the last bits of the exponent, and the first of the mantissa, and the sign before these.
+  // Whether the coefficients of one power fit into a register.
+  bool are_few() const { return cells == MOST_CELLS / 2 && !has_breaks; }
+
+  // The number of the cell that t is in: of those of one width floor(t*per_unit), modulo their number;
+  // of graded ones the last bits of the exponent, and the first of the mantissa, and the sign before.
   int cell_of(float t) const {
-    if (!is_graded) return int(std::floor(t * per_unit)) & (CELLS - 1);
+    if (!is_graded) return int(std::floor(t * per_unit)) & (cells - 1);
     uint32_t bits;
     std::memcpy(&bits, &t, 4);
     return (bits >> 22 & 15) | (bits >> 27 & 16);
@@ -108,10 +114,10 @@ struct Missing {
 #ifdef __AVX512F__
 constexpr bool HAS_PIECES = true;
 
-// What bypassed the caches is there before what is stored from now on.
-inline void arrive() { _mm_sfence(); }
-
+// The number of a piece in a row of them, which lies in one register or in two.
+template <bool FEW>
 inline __m512 entry(const float* row, __m512i place) {
+  if (FEW) return _mm512_permutexvar_ps(place, _mm512_load_ps(row));
   return _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16));
 }
 inline __m512i entry(const int32_t* row, __m512i place) {
@@ -139,12 +145,12 @@ inline __m512i lanes(int v) {
   return _mm512_add_epi32(lane, _mm512_set1_epi32(16 * v));
 }
 
-inline void store(float* to, const __m512* value, bool streams) {
-  for (int v = 0; v < VECTORS; ++v)
-    streams ? _mm512_stream_ps(to + 16 * v, value[v]) : _mm512_storeu_ps(to + 16 * v, value[v]);
-}
 inline void store(void* to, __m512i both, bool streams) {
   streams ? _mm512_stream_si512((__m512i*)to, both) : _mm512_storeu_si512(to, both);
+}
+inline void store(float* to, const __m512* value, bool streams) {
+  for (int v = 0; v < VECTORS; ++v)
+    store((void*)(to + 16 * v), _mm512_castps_si512(value[v]), streams);
 }
 inline void store(at::Half* to, const __m512* value, bool streams) {
   for (int v = 0; v < VECTORS; v += 2) {
@@ -194,20 +200,22 @@ struct Powers512 {
 
 // y = f(x), or dy*f(x), of LANES elements from i on, for one result or two.
 template <
-    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool WITH_DY, bool SCALED, typename S,
-    typename Streams>
+    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool FEW, bool WITH_DY, bool SCALED,
+    typename S, typename Streams>
 inline __attribute__((always_inline)) void evaluate_some(
     const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
     const Elements<S>& elements, S* const* y, int64_t i, Streams streams, Missing* missing) {
   const S *dy = WITH_DY ? elements.dy + i : nullptr, *x = elements.x + i;
   const float* b = SCALED ? elements.b + i : nullptr;
-  const __m512i one = _mm512_set1_epi32(1), absent = _mm512_set1_epi32(pieces.absent);
+  const __m512i one = _mm512_set1_epi32(1);
+  const uint32_t absent = FEW ? 0x10001 * (pieces.absent & 0xffff) : pieces.absent;
   const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23 rounds to whole numbers
   const __m512 per_unit = _mm512_set1_ps(pieces.per_unit), limit = _mm512_set1_ps(pieces.limit);
   const __m512 least = _mm512_set1_ps(pieces.least);
   const __m512 normal = _mm512_set1_ps(std::numeric_limits<float>::min());
   __m512 r[RESULTS][VECTORS], value[RESULTS][VECTORS];
-  __m512i place[VECTORS];  // its last five bits are the number of the cell, then of the piece
+  __m512i place[VECTORS];  // its last five bits are the number of the cell, then of the piece; its
+                           // last four where they are few
   __mmask16 without[VECTORS];
   if (streams)
     for (int64_t at = 0; at < int64_t(16 * VECTORS * sizeof(S)); at += 64) {
@@ -229,7 +237,7 @@ inline __attribute__((always_inline)) void evaluate_some(
     if (GRADED || !std::is_same_v<S, float>)
       without[v] |= _mm512_cmp_ps_mask(_mm512_abs_ps(t), least, _CMP_LT_OQ);
     if (BREAKS) {
-      const __mmask16 beyond = _mm512_cmp_ps_mask(t, entry(pieces.breaks, place[v]), _CMP_GE_OQ);
+      const __mmask16 beyond = _mm512_cmp_ps_mask(t, entry<false>(pieces.breaks, place[v]), _CMP_GE_OQ);
       place[v] = entry(pieces.first, place[v]);
       place[v] = _mm512_mask_add_epi32(place[v], beyond, place[v], one);
     }
@@ -237,7 +245,9 @@ inline __attribute__((always_inline)) void evaluate_some(
       without[v] |= _mm512_cmp_ps_mask(
           _mm512_abs_ps(vector(dy, v)), _mm512_set1_ps(std::numeric_limits<float>::infinity()),
           _CMP_NLT_UQ);
-    without[v] |= _mm512_test_epi32_mask(_mm512_rorv_epi32(absent, place[v]), one);
+    if (absent)
+      without[v] |= _mm512_test_epi32_mask(
+          _mm512_rorv_epi32(_mm512_set1_epi32(absent), place[v]), one);
     if (SCALED) {  // b*x may be 0, and b and x not
       const __mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(t), normal, _CMP_LT_OQ);
       if (__builtin_expect(small, 0)) {
@@ -247,10 +257,10 @@ inline __attribute__((always_inline)) void evaluate_some(
       }
     }
     for (int k = 0; k < RESULTS; ++k) {
-      const __m512 centre = entry(polynomials[k].centres, place[v]);
+      const __m512 centre = entry<FEW>(polynomials[k].centres, place[v]);
       r[k][v] = SCALED ? _mm512_fmsub_ps(vector(x, v), vector(b, v), centre)
                        : _mm512_sub_ps(t, centre);
-      value[k][v] = entry(polynomials[k].coefficients[0], place[v]);
+      value[k][v] = entry<FEW>(polynomials[k].coefficients[0], place[v]);
     }
   }
 #pragma GCC unroll 16
@@ -258,7 +268,7 @@ inline __attribute__((always_inline)) void evaluate_some(
     for (int k = 0; k < RESULTS; ++k)
       for (int v = 0; v < VECTORS; ++v)
         value[k][v] = _mm512_fmadd_ps(
-            value[k][v], r[k][v], entry(polynomials[k].coefficients[power], place[v]));
+            value[k][v], r[k][v], entry<FEW>(polynomials[k].coefficients[power], place[v]));
   for (int v = 0; v < VECTORS; ++v)
     if (__builtin_expect(without[v], 0) && missing) missing->add(without[v], i, lanes<S>(v));
   for (int k = 0; k < RESULTS; ++k) {
@@ -274,8 +284,8 @@ inline __attribute__((always_inline)) void evaluate_some(
 
 // The same of a block of n elements.
 template <
-    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool WITH_DY, bool SCALED, typename S,
-    typename Streams>
+    int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool FEW, bool WITH_DY, bool SCALED,
+    typename S, typename Streams>
 void evaluate_block(
     const Piecewise& pieces, int64_t first, const Elements<S>& elements, S* const* y, int64_t n,
     Streams streams, Missing* missing) {
@@ -283,7 +293,7 @@ void evaluate_block(
   Powers512 powers[RESULTS];
   for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k].powers);
   for (int64_t i = 0; i < n; i += LANES)
-    evaluate_some<DEGREE, RESULTS, GRADED, BREAKS, WITH_DY, SCALED>(
+    evaluate_some<DEGREE, RESULTS, GRADED, BREAKS, FEW, WITH_DY, SCALED>(
         pieces, polynomials, powers, elements, y, i, streams, missing);
   if (streams && missing && missing->count) arrive();
 }
@@ -300,13 +310,15 @@ void choose_degree(int degree, F f) {
     default: return f(std::integral_constant<int, 10>());
   }
 }
-// Graded cells have the numbers of their pieces.
+// Graded cells have the numbers of their pieces; few have no breaks.
 template <typename F>
 void choose_cells(const Piecewise& pieces, F f) {
   if (pieces.is_graded)
-    f(std::true_type(), std::true_type());
+    f(std::true_type(), std::true_type(), std::false_type());
+  else if (pieces.has_breaks)
+    f(std::false_type(), std::true_type(), std::false_type());
   else
-    choose(pieces.has_breaks, [&](auto breaks) { f(std::false_type(), breaks); });
+    choose(pieces.are_few(), [&](auto few) { f(std::false_type(), std::false_type(), few); });
 }
 
 // y = f(x), or dy*f(x) where there is a dy, of n elements of a block, for all results. The first may
@@ -321,21 +333,23 @@ void evaluate(
       streams = false;
       missing = nullptr;
     }
-    auto run = [&](auto two, auto degree, auto graded, auto breaks, auto with_dy, auto scaled,
-                   auto streams) {
+    auto run = [&](auto two, auto degree, auto graded, auto breaks, auto few, auto with_dy,
+                   auto scaled, auto streams) {
       constexpr bool has_results = scaled() ? two() == with_dy() : with_dy() || !two();
       constexpr bool has_cells = !graded() || (!scaled() && degree() > 6);
       constexpr bool has_type = std::is_same_v<S, float> || (!two() && !scaled());
       if constexpr (has_results && has_cells && has_type)
-        evaluate_block<degree(), 1 + two(), graded(), breaks(), with_dy(), scaled()>(
+        evaluate_block<degree(), 1 + two(), graded(), breaks(), few(), with_dy(), scaled()>(
             pieces, first, elements, y + first, n, streams, missing);
     };
     choose(first + 1 < results, [&](auto two) {
-      choose_cells(pieces, [&](auto graded, auto breaks) {
+      choose_cells(pieces, [&](auto graded, auto breaks, auto few) {
         choose(elements.dy, [&](auto with_dy) {
           choose(pieces.is_scaled, [&](auto scaled) {
             choose_degree(pieces.degree, [&](auto degree) {
-              auto all = [&](auto now) { run(two, degree, graded, breaks, with_dy, scaled, now); };
+              auto all = [&](auto now) {
+                run(two, degree, graded, breaks, few, with_dy, scaled, now);
+              };
               if constexpr (std::is_same_v<S, float>)
                 choose(streams, all);
               else
@@ -350,8 +364,6 @@ void evaluate(
 
 #else
 constexpr bool HAS_PIECES = false;
-
-inline void arrive() {}
 
 template <typename S>
 void evaluate(const Piecewise&, const Elements<S>&, S* const*, int64_t, bool, Missing*) {}

@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
 constexpr int64_t LANES = 64;             // their number is a multiple of this
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
-constexpr int64_t STREAMED = 1 << 20;     // elements from which on results bypass the caches
+constexpr int64_t STREAMED = 1 << 24;     // bytes from which on a result bypasses the caches
 constexpr int64_t SHARED = std::numeric_limits<int64_t>::min();
 constexpr int MOST = 128;                 // arguments or results of a routine
 constexpr int DEEP = 64;                  // dimensions of a tensor
@@ -35,6 +35,7 @@ struct Piecewise;
 struct Fits {
   std::mutex lock;
   double cost = -1;  // instructions an element of the routine's code; 0: no polynomials, -1: not known
+  double wide_cost = -1;  // of that in float64, to which they are fitted
   int shape = -1;    // of the polynomials that suit the initial parameters; -1: not known
   double share = 0;     // of numbers, that those are accurate for
   double expected = 0;  // instructions an element that they take
@@ -69,7 +70,7 @@ int (*builder)(const int64_t* ids, int64_t count, int routine, int is_wide) = nu
 
 // Instructions an element of a routine's float32 code; 0 where polynomials could miss some of its
 // features, -1 where it failed.
-double (*coster)(int64_t id, int routine) = nullptr;
+double (*coster)(int64_t id, int routine, int is_wide) = nullptr;
 
 Kernel& find(int64_t id) {
   std::shared_lock<std::shared_mutex> guard(lock);
