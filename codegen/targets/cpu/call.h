@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <type_traits>
 
 #include "choosing.h"
@@ -118,6 +119,7 @@ struct Call final : Work {
   Doubtful doubtful;
   bool has_doubtful;
   std::shared_ptr<const Piecewise> pieces;  // null where the code computes everything
+  std::optional<Evaluator<float>> by_polynomials;
   bool streams = false;  // whether values bypass the caches
   int64_t chunk = CHUNK;  // elements of one
 
@@ -136,6 +138,7 @@ struct Call final : Work {
     for (auto& result : results) result.partial.assign(chunks * result.sums, 0.0);
     if (!is_wide) pieces = fitting_pieces();
     streams = can_stream(results, elements * sizeof(S));
+    if (pieces) by_polynomials.emplace(*pieces, routine == BACKWARD, is_same && streams);
   }
 
   std::shared_ptr<const Piecewise> fitting_pieces() const {
@@ -287,7 +290,7 @@ struct Call final : Work {
     const bool with_dy = routine == BACKWARD;
     const float* dy = with_dy ? in[0] : nullptr;
     const float *x = in[with_dy], *b = in[arguments.size() - 1];
-    ::evaluate<float>(*pieces, {dy, x, b}, out, n, is_same && streams, &missing);
+    (*by_polynomials)({dy, x, b}, out, n, &missing);
     if (missing.are_many(n)) return false;
     if (!missing.count) return true;
     compute_apart(missing, in, out, [&](int64_t few, auto given, auto found) {

@@ -623,7 +623,7 @@ class Fitting {
     std::vector<float*> rows;
     for (int64_t k = 0; k < exact.results(); ++k) rows.push_back(found.data() + k * checks);
     const float* dy = exact.results() > 1 ? ones.data() : nullptr;
-    evaluate<float>(pieces, {dy, x, b}, rows.data(), checks, false, nullptr);
+    Evaluator<float>(pieces, dy, false)({dy, x, b}, rows.data(), checks, nullptr);
     for (int64_t k = 0; k < exact.results(); ++k) {
       const double* right = right_rows.data() + k * checks;
       const float* y = rows[k];

@@ -133,10 +133,10 @@ Piecewise* checked(const Kernel& kernel, Routine routine, const Entry* right) {
   const auto numbers = all_numbers<S>();
   const std::vector<float> x(numbers.begin(), numbers.end()), dy(ALL, 1.0f);
   std::vector<float> y(ALL);
+  const Evaluator<float> evaluate(*pieces, routine == BACKWARD, false);
   for (int64_t begin = 0; begin < ALL; begin += BLOCK) {
     float* const row = y.data() + begin;
-    const float* ones = routine == BACKWARD ? dy.data() : nullptr;
-    evaluate<float>(*pieces, {ones, x.data() + begin, nullptr}, &row, BLOCK, false, nullptr);
+    evaluate({dy.data(), x.data() + begin, nullptr}, &row, BLOCK, nullptr);
   }
   float largest[MOST_CELLS] = {};
   for (int64_t i = 0; i < ALL; ++i)
@@ -222,7 +222,8 @@ bool are_faster(const Piecewise& pieces, const S* values) {
     x[i] = S(pieces.has(number) ? number : 0.5f);
   }
   const Elements<S> elements{nullptr, x, nullptr};
-  return seconds([&] { evaluate<S>(pieces, elements, &out, BLOCK, false, nullptr); }) <
+  const Evaluator<S> evaluate(pieces, false, false);
+  return seconds([&] { evaluate(elements, &out, BLOCK, nullptr); }) <
       seconds([&] { look_up_values(values, x, y, BLOCK); });
 }
 
@@ -246,6 +247,7 @@ struct LookUp final : Work {
   const S* value_of;
   const float* slope_of;
   const Piecewise* pieces;  // null where all elements are looked up
+  std::optional<Evaluator<S>> evaluate;
   bool streams;             // whether results bypass the caches
 
   template <typename... Rest>
@@ -255,6 +257,7 @@ struct LookUp final : Work {
         slope_of(routine == BACKWARD ? slopes<S>(kernel) : nullptr),
         pieces(polynomials_of_halves<S>(kernel, routine, elements)),
         streams(can_stream(results, elements * sizeof(S))) {
+    if (pieces) evaluate.emplace(*pieces, routine == BACKWARD, streams);
     chunks = (elements + CHUNK - 1) / CHUNK;
   }
 
@@ -283,7 +286,7 @@ struct LookUp final : Work {
   int64_t evaluate_most(const Elements<S>& elements, S* y, int64_t n) const {
     Missing missing;
     const int64_t done = n / LANES * LANES;
-    evaluate(*pieces, elements, &y, done, streams, &missing);
+    (*evaluate)(elements, &y, done, &missing);
     if (missing.are_many(n)) return 0;
     for (int64_t i = 0; i < missing.count; ++i) {
       const int64_t place = missing.places[i];

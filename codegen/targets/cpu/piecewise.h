@@ -95,8 +95,10 @@ struct Elements {
 
 // The elements of a block that polynomials, or float32 code, are not accurate for.
 struct Missing {
-  int64_t count = 0;
+  int64_t count;
   int32_t places[BLOCK + 16];  // in the block; room for a whole vector
+
+  Missing() : count(0) {}  // without filling the places, which takes as long as many functions
 
   bool are_many(int64_t n) const { return count > n / 2; }
 
@@ -282,19 +284,21 @@ inline __attribute__((always_inline)) void evaluate_some(
   }
 }
 
-// The same of a block of n elements.
+// The same of a block of n elements, for the results from one on. Streams is bool, or a constant.
 template <
     int DEGREE, int RESULTS, bool GRADED, bool BREAKS, bool FEW, bool WITH_DY, bool SCALED,
     typename S, typename Streams>
 void evaluate_block(
     const Piecewise& pieces, int64_t first, const Elements<S>& elements, S* const* y, int64_t n,
-    Streams streams, Missing* missing) {
+    bool now, Missing* missing) {
+  Streams streams{};
+  if constexpr (std::is_same_v<Streams, bool>) streams = now;
   const Polynomials* polynomials = &pieces.results[first];
   Powers512 powers[RESULTS];
   for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k].powers);
   for (int64_t i = 0; i < n; i += LANES)
     evaluate_some<DEGREE, RESULTS, GRADED, BREAKS, FEW, WITH_DY, SCALED>(
-        pieces, polynomials, powers, elements, y, i, streams, missing);
+        pieces, polynomials, powers, elements, y + first, i, streams, missing);
   if (streams && missing && missing->count) arrive();
 }
 
@@ -321,52 +325,77 @@ void choose_cells(const Piecewise& pieces, F f) {
     choose(pieces.are_few(), [&](auto few) { f(std::false_type(), std::false_type(), few); });
 }
 
-// y = f(x), or dy*f(x) where there is a dy, of n elements of a block, for all results. The first may
-// bypass the caches. Missing is where |t| is too large, and where no polynomial is accurate.
+// The `evaluate_block` for one result or two of some polynomials.
 template <typename S>
-void evaluate(
-    const Piecewise& pieces, const Elements<S>& elements, S* const* y, int64_t n, bool streams,
-    Missing* missing) {
-  const int64_t results = pieces.results.size();
-  for (int64_t first = 0; first < results; first += 2) {
-    if (first) {  // what is missing is the same for all results
-      streams = false;
-      missing = nullptr;
-    }
-    auto run = [&](auto two, auto degree, auto graded, auto breaks, auto few, auto with_dy,
-                   auto scaled, auto streams) {
-      constexpr bool has_results = scaled() ? two() == with_dy() : with_dy() || !two();
-      constexpr bool has_cells = !graded() || (!scaled() && degree() > 6);
-      constexpr bool has_type = std::is_same_v<S, float> || (!two() && !scaled());
-      if constexpr (has_results && has_cells && has_type)
-        evaluate_block<degree(), 1 + two(), graded(), breaks(), few(), with_dy(), scaled()>(
-            pieces, first, elements, y + first, n, streams, missing);
-    };
-    choose(first + 1 < results, [&](auto two) {
-      choose_cells(pieces, [&](auto graded, auto breaks, auto few) {
-        choose(elements.dy, [&](auto with_dy) {
-          choose(pieces.is_scaled, [&](auto scaled) {
-            choose_degree(pieces.degree, [&](auto degree) {
-              auto all = [&](auto now) {
-                run(two, degree, graded, breaks, few, with_dy, scaled, now);
-              };
-              if constexpr (std::is_same_v<S, float>)
-                choose(streams, all);
-              else
-                all(streams);
-            });
+using EvaluateBlock = void (*)(
+    const Piecewise&, int64_t, const Elements<S>&, S* const*, int64_t, bool, Missing*);
+
+template <typename S>
+EvaluateBlock<S> chosen(const Piecewise& pieces, bool are_two, bool with_dy, bool streams) {
+  EvaluateBlock<S> found = nullptr;
+  auto take = [&](auto two, auto degree, auto graded, auto breaks, auto few, auto with_dy,
+                  auto scaled, auto streams) {
+    constexpr bool has_results = scaled() ? two() == with_dy() : with_dy() || !two();
+    constexpr bool has_cells = !graded() || (!scaled() && degree() > 6);
+    constexpr bool has_type = std::is_same_v<S, float> || (!two() && !scaled());
+    if constexpr (has_results && has_cells && has_type)
+      found = evaluate_block<
+          degree(), 1 + two(), graded(), breaks(), few(), with_dy(), scaled(), S,
+          decltype(streams)>;
+  };
+  choose(are_two, [&](auto two) {
+    choose_cells(pieces, [&](auto graded, auto breaks, auto few) {
+      choose(with_dy, [&](auto with_dy) {
+        choose(pieces.is_scaled, [&](auto scaled) {
+          choose_degree(pieces.degree, [&](auto degree) {
+            auto all = [&](auto now) {
+              take(two, degree, graded, breaks, few, with_dy, scaled, now);
+            };
+            if constexpr (std::is_same_v<S, float>)
+              choose(streams, all);
+            else
+              all(streams);
           });
         });
       });
     });
-  }
+  });
+  return found;
 }
+
+// y = f(x), or dy*f(x) if with dy, of n elements of a block, for all results. The first may bypass the
+// caches. Missing is where |t| is too large, and where no polynomial is accurate.
+template <typename S>
+class Evaluator {
+ public:
+  Evaluator(const Piecewise& pieces, bool with_dy, bool streams)
+      : pieces(pieces),
+        streams(streams),
+        first(chosen<S>(pieces, pieces.results.size() > 1, with_dy, streams)),
+        two(chosen<S>(pieces, true, with_dy, false)),
+        one(chosen<S>(pieces, false, with_dy, false)) {}
+
+  void operator()(const Elements<S>& elements, S* const* y, int64_t n, Missing* missing) const {
+    first(pieces, 0, elements, y, n, streams, missing);
+    const int64_t results = pieces.results.size();
+    for (int64_t k = 2; k < results; k += 2)  // what is missing is the same for all
+      (k + 1 < results ? two : one)(pieces, k, elements, y, n, false, nullptr);
+  }
+
+ private:
+  const Piecewise& pieces;
+  const bool streams;
+  const EvaluateBlock<S> first, two, one;
+};
 
 #else
 constexpr bool HAS_PIECES = false;
 
 template <typename S>
-void evaluate(const Piecewise&, const Elements<S>&, S* const*, int64_t, bool, Missing*) {}
+struct Evaluator {
+  Evaluator(const Piecewise&, bool, bool) {}
+  void operator()(const Elements<S>&, S* const*, int64_t, Missing*) const {}
+};
 #endif
 
 }  // namespace

@@ -89,11 +89,16 @@ inline void add_halves(__m512 row, __m512d& low, __m512d& high) {
 }
 
 double sum(const float* from, int64_t n) {
-  __m512d low = _mm512_setzero_pd(), high = low;
+  __m512d low[2] = {}, high[2] = {};  // a sum waits for the one before it
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) add_halves(_mm512_loadu_ps(from + i), low, high);
-  if (i < n) add_halves(_mm512_maskz_loadu_ps(first_lanes(n - i), from + i), low, high);
-  return _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+  for (; i + 32 <= n; i += 32)
+    for (int k = 0; k < 2; ++k) add_halves(_mm512_loadu_ps(from + i + 16 * k), low[k], high[k]);
+  for (; i < n; i += 16) {
+    const __mmask16 lanes = first_lanes(std::min<int64_t>(n - i, 16));
+    add_halves(_mm512_maskz_loadu_ps(lanes, from + i), low[0], high[0]);
+  }
+  for (int k = 0; k < 2; ++k) low[k] = _mm512_add_pd(low[k], high[k]);
+  return _mm512_reduce_add_pd(_mm512_add_pd(low[0], low[1]));
 }
 void add_rows(const float* from, int64_t rows, int64_t n, double* total) {
   for (int64_t i = 0; i < n; i += 16) {
