@@ -53,11 +53,12 @@ struct Work {  // a routine of one kernel, in chunks that are computed in any or
 
 using Works = std::vector<std::unique_ptr<Work>>;
 
-// Whether values may bypass the caches: they are many, and begin with a cache line.
+// Whether values bypass the caches: they are many, and begin with a cache line.
 bool can_stream(const std::vector<Result>& results, int64_t bytes) {
-  return bytes >= STREAMED && std::all_of(results.begin(), results.end(), [](const Result& result) {
-           return result.sums || (uintptr_t)result.data % 64 == 0;
-         });
+  return HAS_STREAMING && bytes >= STREAMED &&
+      std::all_of(results.begin(), results.end(), [](const Result& result) {
+        return result.sums || (uintptr_t)result.data % 64 == 0;
+      });
 }
 
 // All chunks, on as many threads as are worth it.

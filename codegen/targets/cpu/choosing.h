@@ -141,13 +141,15 @@ void choose_shape(const Kernel& kernel, Routine routine) {
 }
 
 // The polynomials of a routine at some parameters, of the shape that was chosen or, where that sets
-// much aside, of the next.
+// much aside, of the next finer one.
 std::shared_ptr<const Piecewise> fitted(
     const Kernel& kernel, Routine routine, const std::vector<float>& parameters) {
   const Fits& fits = kernel.fits[routine];
-  auto pieces = of_shape(kernel, routine, parameters, fits.shape, 1).pieces;
-  if (pieces->share < fits.share - MUCH && fits.shape < LAST_SHAPE)
-    pieces = of_shape(kernel, routine, parameters, fits.shape + 1, 1).pieces;
+  const auto pieces = of_shape(kernel, routine, parameters, fits.shape, 1).pieces;
+  if (pieces->share < fits.share - MUCH)
+    for (int next = fits.shape + 1; next <= LAST_SHAPE; ++next)
+      if (SHAPES[next].is_finer_than(SHAPES[fits.shape]))
+        return of_shape(kernel, routine, parameters, next, 1).pieces;
   return pieces;
 }
 

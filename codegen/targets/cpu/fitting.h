@@ -28,6 +28,10 @@ struct Shape {
   int cells, degree;
 
   bool is_graded() const { return width == GRADED; }
+  // Whether it holds narrower features than another.
+  bool is_finer_than(const Shape& other) const {
+    return width < other.width || (width == other.width && degree > other.degree);
+  }
 };
 constexpr Shape SHAPES[] = {{1, 16, 6},     {1, 16, 8},     {0.5, 16, 8},    {1, 16, 10},
                             {0.5, 16, 10},  {0.5, 32, 8},   {0.25, 32, 8},   {0.5, 32, 10},

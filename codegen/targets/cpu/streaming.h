@@ -12,6 +12,12 @@
 
 namespace {
 
+#ifdef __x86_64__
+constexpr bool HAS_STREAMING = true;
+#else
+constexpr bool HAS_STREAMING = false;
+#endif
+
 // Copies n elements, whole cache lines that begin with one.
 template <typename T>
 void stream(const T* from, T* to, int64_t n) {
