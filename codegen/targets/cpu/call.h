@@ -120,7 +120,7 @@ struct Call final : Work {
   Doubtful doubtful;
   bool has_doubtful;
   std::shared_ptr<const Piecewise> pieces;  // null where the code computes everything
-  std::optional<Evaluator<float>> by_polynomials;
+  std::optional<Evaluator<float>> by_polynomials;  // of these pieces
   bool streams = false;  // whether values bypass the caches
   int64_t chunk = CHUNK;  // elements of one
 

@@ -15,10 +15,10 @@ constexpr double CAUTION = 0.8;          // share of the tolerance, when it is
 
 // When they are used.
 constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may take
-constexpr double ANYWAY = 10;       // instructions for each result, and for each coefficient
-constexpr double IN_ONE = 1.4, IN_TWO = 2;  // that is looked up in so many registers; for
-constexpr double BREAKING = 7;      // pieces that are no cells, for each result, and
-constexpr double SCALING = 5;       // of a scaled function
+constexpr double ANYWAY = 10;       // instructions that each result takes
+constexpr double IN_ONE = 1.4, IN_TWO = 2;  // each coefficient, looked up in so many registers
+constexpr double BREAKING = 7;      // each result, where pieces are no cells
+constexpr double SCALING = 5;       // each result of a scaled function
 constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
 constexpr double TYPICAL = 1 << 20;  // elements of a call whose parameters are new
 constexpr double GAIN = 2;          // how many times what fitting takes, that it has to spare

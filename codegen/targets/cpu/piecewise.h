@@ -239,7 +239,8 @@ inline __attribute__((always_inline)) void evaluate_some(
     if (GRADED || !std::is_same_v<S, float>)
       without[v] |= _mm512_cmp_ps_mask(_mm512_abs_ps(t), least, _CMP_LT_OQ);
     if (BREAKS) {
-      const __mmask16 beyond = _mm512_cmp_ps_mask(t, entry<false>(pieces.breaks, place[v]), _CMP_GE_OQ);
+      const __m512 second = entry<false>(pieces.breaks, place[v]);
+      const __mmask16 beyond = _mm512_cmp_ps_mask(t, second, _CMP_GE_OQ);
       place[v] = entry(pieces.first, place[v]);
       place[v] = _mm512_mask_add_epi32(place[v], beyond, place[v], one);
     }
@@ -363,8 +364,8 @@ EvaluateBlock<S> chosen(const Piecewise& pieces, bool are_two, bool with_dy, boo
   return found;
 }
 
-// y = f(x), or dy*f(x) if with dy, of n elements of a block, for all results. The first may bypass the
-// caches. Missing is where |t| is too large, and where no polynomial is accurate.
+// y = f(x), or dy*f(x) if with dy, of n elements of a block, for all results. The first may bypass
+// the caches. Missing is where |t| is too large, and where no polynomial is accurate.
 template <typename S>
 class Evaluator {
  public:
