@@ -415,7 +415,7 @@ def test_named_activations_keep_to_the_tolerance(name: str) -> None:
 )
 def test_named_activations_keep_to_it_in_large_tensors(name: str) -> None:
     """But for polynomials beside 0: around a root, and everywhere if it is of a higher order."""
-    _keeps_to_the_tolerance(name, (-2, 7), 4096, 9 * 4096)
+    _keeps_to_the_tolerance(name, (-2, 7), 1 << 14, 9 << 14)
 
 
 def _keeps_to_the_tolerance(

@@ -55,7 +55,7 @@ constexpr double PARTS[] = {0, NEAR_END, 2 * NEAR_END, 4 * NEAR_END};  // of a c
 
 // How they are checked.
 constexpr double TOLERANCE[] = {2, 4};  // units in the last place of a value, of a gradient
-constexpr double SHARE_AT_FIRST = 0.8, SHARE = 0.97;        // of it, that they may be off
+constexpr double SHARE_AT_FIRST = 0.8, SHARE = 0.9;         // of it, that they may be off
 constexpr double SHARE_AT_CUT = 0.6;  // the same, where the longest piece is looked for
 constexpr double SHARE_OF_SCALED = 0.78;                    // the same, where a product rounds, too
 constexpr int CHECKS = 8192, CHECKS_WITH_PARAMETERS = 256;  // numbers of a piece
