@@ -57,6 +57,11 @@ def loops() -> str:
                 f" for (long i = 0; i < n; ++i) y[i] = {name}_{precision}(a[i]{more}{lost});"
                 " return lost; }"
             )
+    code.append(
+        "int less_by_loop_f32(long n, const float *const *in, float *const *out)"
+        " { const float *restrict rest = in[0], *restrict b = in[1]; float *restrict y = out[0];"
+        " for (long i = 0; i < n; ++i) y[i] = less_by(rest[i], b[i]); return 0; }"
+    )
     for name in PAIRS:
         more = {"pow": ", b[i]", "sigmoid_of_softplus": ", 2.0f"}.get(name, "")
         lost = ", &lost" if f"{name}_pair_f32" in _LOSING else ""
@@ -185,6 +190,20 @@ def test_elementary_functions_of_two_arguments(name: str) -> None:
     for value, correct in zip(found, exact, strict=True):
         unit = np.spacing(np.float32(abs(correct)))
         assert abs(float(value) - float(correct)) <= 0.6 * unit
+
+
+def test_what_a_quotient_lacks_is_finite_and_nearly_exact() -> None:
+    b = np.concatenate([probes(), [2**-126, 2**126, 1.6e38, 1.7e38, 3e38, np.inf, np.nan]])
+    b = np.concatenate([b, -b]).astype(np.float32)
+    for rest in np.array([1e-8, -3e-12, 7e-20], np.float32):
+        found = run("less_by", "f32", np.full_like(b, rest), b)[0].astype(np.float64)
+        with np.errstate(all="ignore"):
+            exact = float(rest) / b.astype(np.float64)
+        assert np.isfinite(found).all()
+        assert (np.isnan(exact) | (np.abs(found) <= 1.01 * np.abs(exact) + 2.0**-149)).all()
+        usual = (np.abs(b) >= 2.0**-126) & (np.abs(b) <= 2.0**126) & (np.abs(exact) < 1e38)
+        error = np.abs(found - exact)[usual]
+        assert (error <= 2.0**-17 * np.abs(exact[usual]) + 2.0**-149).all()
 
 
 def test_every_operator_is_vectorised(tmp_path: Path) -> None:

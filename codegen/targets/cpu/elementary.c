@@ -56,6 +56,13 @@ INLINE float power_of_2(int n) { return from_bits((n + 127) << 23); }
 /* 1/a; on GPUs within a unit in the last place, and 0 beyond 2^126 */
 INLINE float nearly_inverse(float a) { return 1.0f / a; }
 
+/* the same of normal numbers up to 2^126, within 2^-17: an inverse exponent, and Newton's method */
+INLINE float roughly_inverse(float a) {
+    float inverse = from_bits((int)(0x7ef311c7u - (unsigned)to_bits(a)));
+    inverse = fma32(fma32(-inverse, a, 1.0f), inverse, inverse);
+    return fma32(fma32(-inverse, a, 1.0f), inverse, inverse);
+}
+
 /* other than 0 where a result is infinite or NaN */
 INLINE int not_finite(float a) { return to_bits(a * 0.0f) & 0x7fffffff; }
 
@@ -74,10 +81,10 @@ INLINE float relu_f32(float a) { return a <= 0 ? 0.0f : a; }
 INLINE double relu_f64(double a) { return a <= 0 ? 0.0 : a; }
 INLINE float sign_f32(float a) { return a > 0 ? 1.0f : a < 0 ? -1.0f : a; }
 INLINE double sign_f64(double a) { return a > 0 ? 1.0 : a < 0 ? -1.0 : a; }
-INLINE float max_f32(float a, float b) { return a > b ? a : b > a ? b : a == b ? a : a + b; }
-INLINE double max_f64(double a, double b) { return a > b ? a : b > a ? b : a == b ? a : a + b; }
-INLINE float min_f32(float a, float b) { return a < b ? a : b < a ? b : a == b ? a : a + b; }
-INLINE double min_f64(double a, double b) { return a < b ? a : b < a ? b : a == b ? a : a + b; }
+INLINE float max_f32(float a, float b) { return (a >= b) | (a != a) ? a : b; }
+INLINE double max_f64(double a, double b) { return (a >= b) | (a != a) ? a : b; }
+INLINE float min_f32(float a, float b) { return (a <= b) | (a != a) ? a : b; }
+INLINE double min_f64(double a, double b) { return (a <= b) | (a != a) ? a : b; }
 
 /* a bound that is a number, on a value that may be NaN */
 INLINE float at_most_f32(float a, float bound) { return a > bound ? bound : a; }
@@ -95,8 +102,11 @@ INLINE float corrected(float sum, float low) {
 }
 #endif
 
-/* what a number lacks: nothing, where infinities make that NaN */
-INLINE float known(float low) { return low == low ? low : 0.0f; }
+/* rest/b, what a quotient lacks, within 2^-17; nothing where that is no number */
+INLINE float less_by(float rest, float b) {
+    float less = rest * roughly_inverse(b);
+    return abs_f32(less) <= 3.40282347e38f ? less : 0.0f;
+}
 
 /* a sum, and what it lacks, of a number and one that is smaller or exact beside it */
 INLINE float sum_of(float large, float small, float *rest) {

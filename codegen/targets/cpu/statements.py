@@ -180,7 +180,7 @@ class _Body:
             rest = f"fma32(-{name}, {b}, {a})"
             rest += f" + {low[0]}" if low[0] else ""
             rest += f" - {name} * {low[1]}" if low[1] else ""
-            parts = [f"known(({rest}) / {b})"]
+            parts = [f"less_by({rest}, {b})"]
         else:
             sign = "-" if operator == "sub" else ""
             other = f"({sign}{b})"
