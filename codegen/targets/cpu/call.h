@@ -91,23 +91,6 @@ struct Doubtful {
     const float size = std::abs(x);
     return (size > bound) | ((size < least) & (size > 0));
   }
-
-  // Whether one of n elements may be, by their bits, which are as |x| is ordered.
-  bool any(const float* x, int64_t n) const {
-    uint32_t largest = 0, smallest = -1;  // |x|, and one less, of which 0 is the largest
-    for (int64_t i = 0; i < n; ++i) {
-      const uint32_t size = bits(x[i]) & 0x7fffffff;
-      largest = std::max(largest, size);
-      smallest = std::min(smallest, size - 1);
-    }
-    return largest > bits(bound) || (least > 0 && smallest < bits(least) - 1);
-  }
-
-  static uint32_t bits(float x) {
-    uint32_t found;
-    std::memcpy(&found, &x, 4);
-    return found;
-  }
 };
 
 // Tensors hold S, kernels compute with T.
@@ -237,12 +220,13 @@ struct Call final : Work {
     stream(is_same ? (const S*)from : narrow, to, BLOCK);
   }
 
-  // A block of n elements, a multiple of LANES.
+  // A block of n elements, a multiple of WIDTH.
   void compute(int64_t n, const T* const* in, T* const* out, std::vector<double>& memory) const {
     if constexpr (is_wide) {
       function(n, in, out);
     } else {
-      const Missing missing = has_doubtful ? doubtful_places(n, in) : Missing();
+      Missing missing;
+      if (has_doubtful) find_doubtful(n, in, missing);
       if (!function || missing.are_many(n) || function(n, in, out))
         compute_wide(n, in, out, memory);
       else if (missing.count)
@@ -253,25 +237,25 @@ struct Call final : Work {
   }
 
   // Where in a block of n elements an input is doubtful.
-  Missing doubtful_places(int64_t n, const float* const* in) const {
-    Missing found;
-    bool any = false;
-    for (size_t k = 0; k < arguments.size(); ++k)
-      any |= arguments[k].is_input && doubtful.any(in[k], n);
-    if (!any) return found;
+  void find_doubtful(int64_t n, const float* const* in, Missing& found) const {
 #ifdef __AVX512F__
     const __m512 bound = _mm512_set1_ps(doubtful.bound), least = _mm512_set1_ps(doubtful.least);
-    for (int64_t i = 0; i < n; i += 16) {
-      __mmask16 which = 0;
-      for (size_t k = 0; k < arguments.size(); ++k)
-        if (arguments[k].is_input) {
-          const __m512 size = _mm512_abs_ps(_mm512_loadu_ps(in[k] + i));
+    uint16_t which[BLOCK / 16] = {};
+    uint16_t any = 0;
+    for (size_t k = 0; k < arguments.size(); ++k)
+      if (arguments[k].is_input)
+        for (int64_t i = 0; i < n / 16; ++i) {
+          const __m512 size = _mm512_abs_ps(_mm512_loadu_ps(in[k] + 16 * i));
           const __mmask16 is_small = _mm512_cmp_ps_mask(size, least, _CMP_LT_OQ);
-          which |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
+          which[i] |= _mm512_cmp_ps_mask(size, bound, _CMP_GT_OQ) |
               _mm512_mask_cmp_ps_mask(is_small, size, _mm512_setzero_ps(), _CMP_GT_OQ);
+          any |= which[i];
         }
-      found.add(which, i, lanes<float>(0));
-    }
+    if (!any) return;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n / 16; ++i)
+      count = found.enter(count, which[i], 16 * i, lanes<float>(0));
+    found.count = count;
 #else
     for (int64_t i = 0; i < n; ++i) {
       bool is_doubtful = false;
@@ -281,7 +265,6 @@ struct Call final : Work {
       found.count += is_doubtful;
     }
 #endif
-    return found;
   }
 
   // The same by polynomials; false where they are not worth it.
@@ -308,7 +291,7 @@ struct Call final : Work {
     const int32_t* places = missing.places;
     const int64_t count = missing.count;
     const int64_t reads = arguments.size(), writes = results.size();
-    const int64_t padded = (count + LANES - 1) / LANES * LANES;
+    const int64_t padded = (count + WIDTH - 1) / WIDTH * WIDTH;
     static thread_local std::vector<T> rows;
     rows.resize(std::max<size_t>(rows.size(), (reads + writes) * BLOCK));
     const T* given[MOST];

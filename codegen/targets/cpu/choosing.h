@@ -18,6 +18,7 @@ constexpr double WORTHWHILE = 1.1;  // of the time of the code, that they may ta
 constexpr double ANYWAY = 10;       // instructions that each result takes
 constexpr double IN_ONE = 1.4, IN_TWO = 2;  // each coefficient, looked up in so many registers
 constexpr double BREAKING = 7;      // each result, where pieces are no cells
+constexpr double GRADING = 7;       // the same, where cells are graded
 constexpr double SCALING = 5;       // each result of a scaled function
 constexpr double APIECE = 350;      // instructions that fitting takes for each point and result
 constexpr double TYPICAL = 1 << 20;  // elements of a call whose parameters are new
@@ -27,15 +28,15 @@ constexpr double LITTLE = 2;        // instructions that no other shape is tried
 constexpr double MUCH = 0.1;        // share of numbers that another shape is tried for
 
 // Instructions that a polynomial takes.
-double cost_apiece(int degree, bool are_few, bool has_breaks, bool is_scaled) {
+double cost_apiece(int degree, bool are_few, bool has_breaks, bool is_graded, bool is_scaled) {
   return ANYWAY + (are_few ? IN_ONE : IN_TWO) * (degree + 1) + BREAKING * has_breaks +
-      SCALING * is_scaled;
+      GRADING * is_graded + SCALING * is_scaled;
 }
 
 // About how many instructions an element of a logistic distribution takes.
 double cost_of(const Piecewise& pieces, double cost_of_code) {
-  const double apiece =
-      cost_apiece(pieces.degree, pieces.are_few(), pieces.has_breaks, pieces.is_scaled);
+  const double apiece = cost_apiece(
+      pieces.degree, pieces.are_few(), pieces.has_breaks, pieces.is_graded, pieces.is_scaled);
   return pieces.results.size() * apiece + SET_ASIDE * (1 - pieces.share) * cost_of_code;
 }
 
@@ -86,9 +87,9 @@ Choice cheapest(
     if (shape) {  // the next are no cheaper
       const Piecewise& pieces = *best.pieces;
       const Shape& next = SHAPES[shape];
-      const bool has_breaks = next.is_graded(), are_few = next.cells < MOST_CELLS;
+      const bool are_few = next.cells < MOST_CELLS;
       const double at_least = pieces.results.size() *
-          cost_apiece(next.degree, are_few, has_breaks, pieces.is_scaled);
+          cost_apiece(next.degree, are_few, false, next.is_graded(), pieces.is_scaled);
       if (best.expected < at_least + LITTLE) break;
     }
     for (const auto& parameters : settings) {

@@ -81,6 +81,7 @@ INLINE float relu_f32(float a) { return a <= 0 ? 0.0f : a; }
 INLINE double relu_f64(double a) { return a <= 0 ? 0.0 : a; }
 INLINE float sign_f32(float a) { return a > 0 ? 1.0f : a < 0 ? -1.0f : a; }
 INLINE double sign_f64(double a) { return a > 0 ? 1.0 : a < 0 ? -1.0 : a; }
+/* NaN where one is; a where both are equal, zeros of two signs, too */
 INLINE float max_f32(float a, float b) { return (a >= b) | (a != a) ? a : b; }
 INLINE double max_f64(double a, double b) { return (a >= b) | (a != a) ? a : b; }
 INLINE float min_f32(float a, float b) { return (a <= b) | (a != a) ? a : b; }
@@ -102,7 +103,7 @@ INLINE float corrected(float sum, float low) {
 }
 #endif
 
-/* rest/b, what a quotient lacks, within 2^-17; nothing where that is no number */
+/* rest/b, what a quotient lacks, within 2^-17; nothing where that is infinite or NaN */
 INLINE float less_by(float rest, float b) {
     float less = rest * roughly_inverse(b);
     return abs_f32(less) <= 3.40282347e38f ? less : 0.0f;

@@ -534,10 +534,9 @@ class Fitting {
     pieces->absent = ~0u;
     pieces->results.resize(exact.results());
     for (int64_t k = 0; k < exact.results(); ++k) pieces->results[k].powers = exact.powers[k];
-    pieces->has_breaks = shape.is_graded() ||
-        std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
-          return cell.pieces.size() > 1;
-        });
+    pieces->has_breaks = std::any_of(cells.begin(), cells.end(), [](const Cell& cell) {
+      return cell.pieces.size() > 1;
+    });
     int next = 0, undefined = -1;  // the number of the piece of all cells without values
     for (int k : order) {
       Cell& cell = cells[k];

@@ -107,6 +107,7 @@ def _flags(compiler: toolchain.Compiler) -> list[str]:
     return [
         f"-std={standard}", "-O3", "-fPIC", "-shared", "-w",
         "-fopenmp",
+        "-ffp-contract=off",  # what is fitted does not depend on what is inlined
         compiler.native, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", f"-I{include}",
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{libraries}",
         f"-I{sysconfig.get_path('include')}", "-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10",

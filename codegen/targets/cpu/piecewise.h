@@ -105,10 +105,14 @@ struct Missing {
 #ifdef __AVX512F__
   // Those of 16 elements that lie in these lanes, from the first on.
   void add(__mmask16 which, int64_t first, __m512i lanes) {
+    count = enter(count, which, first, lanes);
+  }
+  // The same after so many; how many then. A loop that does so often counts in a register.
+  int64_t enter(int64_t after, __mmask16 which, int64_t first, __m512i lanes) {
     const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(int(first)), lanes);
     // Some processors take a hundred times as long to store no more than these.
-    _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(which, all));
-    count += __builtin_popcount(which);
+    _mm512_storeu_si512(places + after, _mm512_maskz_compress_epi32(which, all));
+    return after + __builtin_popcount(which);
   }
 #endif
 };
@@ -206,7 +210,8 @@ template <
     typename S, typename Streams>
 inline __attribute__((always_inline)) void evaluate_some(
     const Piecewise& pieces, const Polynomials* polynomials, const Powers512 (&powers)[RESULTS],
-    const Elements<S>& elements, S* const* y, int64_t i, Streams streams, Missing* missing) {
+    const Elements<S>& elements, S* const* y, int64_t i, Streams streams, Missing* missing,
+    int64_t& count) {
   const S *dy = WITH_DY ? elements.dy + i : nullptr, *x = elements.x + i;
   const float* b = SCALED ? elements.b + i : nullptr;
   const __m512i one = _mm512_set1_epi32(1);
@@ -272,9 +277,12 @@ inline __attribute__((always_inline)) void evaluate_some(
       for (int v = 0; v < VECTORS; ++v)
         value[k][v] = _mm512_fmadd_ps(
             value[k][v], r[k][v], entry<FEW>(polynomials[k].coefficients[power], place[v]));
-  for (int v = 0; v < VECTORS; ++v)  // numbers near 0, which graded cells leave out, are many
-    if (missing && (GRADED || __builtin_expect(without[v], 0)))
-      missing->add(without[v], i, lanes<S>(v));
+  if (missing)
+    for (int v = 0; v < VECTORS; ++v)
+      if (GRADED)  // numbers near 0, which these leave out, are many
+        count = missing->enter(count, without[v], i, lanes<S>(v));
+      else if (__builtin_expect(without[v], 0))
+        missing->add(without[v], i, lanes<S>(v));
   for (int k = 0; k < RESULTS; ++k) {
     for (int v = 0; v < VECTORS; ++v) {
       __m512& y = value[k][v];
@@ -298,9 +306,11 @@ void evaluate_block(
   const Polynomials* polynomials = &pieces.results[first];
   Powers512 powers[RESULTS];
   for (int k = 0; k < RESULTS; ++k) powers[k] = Powers512(polynomials[k].powers);
+  int64_t count = 0;  // of what graded cells leave out
   for (int64_t i = 0; i < n; i += LANES)
     evaluate_some<DEGREE, RESULTS, GRADED, BREAKS, FEW, WITH_DY, SCALED>(
-        pieces, polynomials, powers, elements, y + first, i, streams, missing);
+        pieces, polynomials, powers, elements, y + first, i, streams, missing, count);
+  if (GRADED && missing) missing->count = count;
   if (streams && missing && missing->count) arrive();
 }
 
@@ -316,11 +326,11 @@ void choose_degree(int degree, F f) {
     default: return f(std::integral_constant<int, 10>());
   }
 }
-// Graded cells have the numbers of their pieces; few have no breaks.
+// Few have no breaks, and are not graded.
 template <typename F>
 void choose_cells(const Piecewise& pieces, F f) {
   if (pieces.is_graded)
-    f(std::true_type(), std::true_type(), std::false_type());
+    choose(pieces.has_breaks, [&](auto breaks) { f(std::true_type(), breaks, std::false_type()); });
   else if (pieces.has_breaks)
     f(std::false_type(), std::true_type(), std::false_type());
   else

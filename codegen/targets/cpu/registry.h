@@ -17,7 +17,8 @@
 namespace {
 
 constexpr int64_t BLOCK = 1024;           // most elements that a kernel is called with
-constexpr int64_t LANES = 64;             // their number is a multiple of this
+constexpr int64_t WIDTH = 16;             // their number is a multiple of this
+constexpr int64_t LANES = 64;             // the same, where polynomials take its place
 constexpr int64_t CHUNK = 16 * BLOCK;     // elements that one thread computes at a time
 constexpr int64_t STREAMED = 1 << 24;     // bytes from which on a result bypasses the caches
 constexpr int64_t SHARED = std::numeric_limits<int64_t>::min();
