@@ -701,7 +701,8 @@ def test_what_has_piecewise_polynomials() -> None:
         ("sigmoid(x)*max(0, beta + x**3)", 0.9999, 0.98),  # it begins to rise beside a cell's end
         ("sigmoid(x)*max(0, beta + x**3)", 1.0001, 0.98),
         ("sigmoid(x)*max(0, beta + x**3)", 0.8, 0.98),
-        ("cos(x)/(log(abs(beta - exp(x)) + eps) + eps)", 1.0, 0.87),  # with a pole and two roots
+        ("cos(x)/(beta - exp(x) + eps)", 1.1, 0.9),  # with a pole between two roots
+        ("cos(x)/(log(abs(beta - exp(x)) + eps) + eps)", 0.8, 0.8),  # with a pole and a dip
         ("exp(-beta*(min(0, cos(x)) - exp(x))**2)", 1.0, 0.8),  # the right tail is very steep
     ],
 )
