@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from actsearch.counts import natural, positive
 from actsearch.grammar import Expression, space
 
 
@@ -27,9 +28,13 @@ class _TooSlow(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `actsearch bench dedup` takes."""
     parser.add_argument("--space", default="swish", help="default: swish")
-    parser.add_argument("--units", type=int, metavar="N", help="number of core units")
+    parser.add_argument("--units", type=positive, metavar="N", help="number of core units")
     parser.add_argument(
-        "--names", type=int, default=300, metavar="K", help="at random; 0 for all (default: 300)"
+        "--names",
+        type=natural,
+        default=300,
+        metavar="K",
+        help="at random; 0 for all (default: 300)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
+from actsearch.counts import positive
 from actsearch.grammar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,12 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hidden", action="append", metavar="EXPR", help="to look for, instead of a table's best"
     )
     parser.add_argument("--space", default="swish", help="what is searched (default: swish)")
-    parser.add_argument("--units", type=int, help="default: 1 for a table, 2 for --hidden")
+    parser.add_argument("--units", type=positive, help="default: 1 for a table, 2 for --hidden")
     parser.add_argument("--driver", action="append", metavar="NAME", help="may be repeated")
-    parser.add_argument("--seeds", type=int, default=30, help="runs of each (default: 30)")
-    parser.add_argument("--evaluations", type=int, default=600, metavar="N")
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="what counts as a hit")
-    parser.add_argument("--window", type=int, default=8, help="evaluations at a time (default: 8)")
+    parser.add_argument("--seeds", type=positive, default=30, help="runs of each (default: 30)")
+    parser.add_argument("--evaluations", type=positive, default=600, metavar="N")
+    parser.add_argument(
+        "--top", type=positive, default=10, metavar="K", help="what counts as a hit"
+    )
+    parser.add_argument(
+        "--window", type=positive, default=8, help="evaluations at a time (default: 8)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:

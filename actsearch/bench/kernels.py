@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from actsearch.counts import positive
 from actsearch.grammar import parse, space
 from actsearch.grammar.errors import UsageError
 
@@ -46,11 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `actsearch bench kernels` takes."""
     parser.add_argument("expressions", nargs="*", metavar="EXPR", help="default: six of all kinds")
     parser.add_argument(
-        "--random", type=int, metavar="N", help="instead, N random expressions of swish, two units"
+        "--random",
+        type=positive,
+        metavar="N",
+        help="instead, N random expressions of swish, two units",
     )
-    parser.add_argument("--elements", type=float, nargs="+", default=[1e4, 1e6, 1e7], metavar="N")
+    parser.add_argument(
+        "--elements", type=positive, nargs="+", default=[10**4, 10**6, 10**7], metavar="N"
+    )
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=DTYPES)
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15")
+    parser.add_argument("--rounds", type=positive, default=15, metavar="N", help="default: 15")
     parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument("--precision", default="accurate", choices=("accurate", "fast"))
     parser.add_argument(
@@ -83,7 +89,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             for dtype in arguments.dtypes:
                 for elements in arguments.elements:
                     print(f"{text}  {dtype}  {elements:.0e}", file=sys.stderr, flush=True)
-                    rows += _measure(text, dtype, int(elements), device, arguments)
+                    rows += _measure(text, dtype, elements, device, arguments)
             torch._dynamo.reset()
     return rows
 

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actsearch.counts import positive
+
 if TYPE_CHECKING:
     from actsearch.studies.store import Store
 
@@ -30,7 +32,7 @@ ROUNDS = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `actsearch bench queue` takes."""
-    parser.add_argument("--pairs", type=int, default=1000, metavar="N", help="default: 1000")
+    parser.add_argument("--pairs", type=positive, default=1000, metavar="N", help="default: 1000")
     parser.add_argument("--folder", type=Path, help="on the disk to be measured (default: here)")
     parser.add_argument("--store", metavar="URL", help="of a PostgreSQL database to measure, too")
 

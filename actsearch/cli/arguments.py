@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from actsearch import __version__
+from actsearch.counts import natural, positive
 
 _EXPRESSION = 'an activation, such as "x*sigmoid(beta*x)"'
 _SPACE = "a space that ships (actsearch list spaces) or the path of a .lark file"
@@ -37,23 +38,6 @@ def _command(
     parser.set_defaults(handler=handler)
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, not {text}")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, not {text}")
-    return value
-
-
-_positive.__name__ = _natural.__name__ = "whole number"
 
 
 def _option(text: str) -> tuple[str, object]:
@@ -128,14 +112,14 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--target", required=True, help="see: actsearch list targets")
     parser.add_argument("--output", required=True, type=Path, metavar="PATH")
     parser.add_argument(
-        "--rank", type=_positive, metavar="N",
+        "--rank", type=positive, metavar="N",
         help="for onnx: the number of dimensions that inputs are declared to have (default: any)",
     )  # fmt: skip
 
 
 def _space_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("space", help=_SPACE)
-    parser.add_argument("--units", type=_positive, metavar="N", help="number of core units")
+    parser.add_argument("--units", type=positive, metavar="N", help="number of core units")
 
 
 def _space(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -145,7 +129,7 @@ def _space(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _space_arguments(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--count", action="store_true", help="how many names it has (the default)")
-    what.add_argument("--sample", type=_natural, metavar="K", help="K names, uniformly at random")
+    what.add_argument("--sample", type=natural, metavar="K", help="K names, uniformly at random")
     what.add_argument("--at", type=int, metavar="I", help="the name with index I")
     what.add_argument("--list", action="store_true", help="every name, in index order")
     parser.add_argument("--seed", type=int, default=0, help="for --sample (default: 0)")
@@ -165,11 +149,11 @@ def _dedup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="save the classes in a file; a large space that is in it already is not grouped again",
     )  # fmt: skip
     parser.add_argument(
-        "--audit", type=_natural, default=0, metavar="N",
+        "--audit", type=natural, default=0, metavar="N",
         help="check N random merges, and N pairs that nearly collide, at fresh points",
     )  # fmt: skip
     parser.add_argument(
-        "--processes", type=_positive, default=2, metavar="P",
+        "--processes", type=positive, default=2, metavar="P",
         help="for a space too large to be grouped name by name (default: 2)",
     )  # fmt: skip
 
@@ -181,7 +165,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         help="override the task's recipe, such as steps=200; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--workers", type=_natural, default=0, metavar="W",
+        "--workers", type=natural, default=0, metavar="W",
         help="worker processes; 0 trains in this one (default: 0)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -214,15 +198,15 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--warm-start", metavar="WHAT",
         help="begin with the named activations ('named') or with what an earlier RUN has found",
     )  # fmt: skip
-    parser.add_argument("--trials", type=_positive, default=200, metavar="N")
+    parser.add_argument("--trials", type=positive, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--run", type=Path, metavar="DIR", help="where the study is kept")
     parser.add_argument(
-        "--retest", type=_natural, default=5, metavar="K",
+        "--retest", type=natural, default=5, metavar="K",
         help="how many of the best are trained anew and tested; 0 for none (default: 5)",
     )  # fmt: skip
     parser.add_argument(
-        "--retest-seeds", type=_positive, default=5, metavar="N", help="seeds of the re-test"
+        "--retest-seeds", type=positive, default=5, metavar="N", help="seeds of the re-test"
     )
     parser.add_argument(
         "--require", action="append", default=[], metavar="CONSTRAINT",
@@ -251,14 +235,14 @@ def _search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--time-limit", type=float, metavar="S", help="seconds for one training; then it fails"
     )
     parser.add_argument(
-        "--memory-limit", type=_positive, metavar="MB", help="for one training, on Linux"
+        "--memory-limit", type=positive, metavar="MB", help="for one training, on Linux"
     )
 
 
 def _resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "resume", "studies:resume", "go on with a study that was stopped")
     parser.add_argument("run_directory", type=Path, metavar="RUN")
-    parser.add_argument("--workers", type=_natural, metavar="W", help="default: as at the start")
+    parser.add_argument("--workers", type=natural, metavar="W", help="default: as at the start")
 
 
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -279,7 +263,7 @@ def _compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("expressions", nargs="+", metavar="EXPR", help=_EXPRESSION)
     _task_arguments(parser)
-    parser.add_argument("--seeds", type=_positive, default=5, metavar="N")
+    parser.add_argument("--seeds", type=positive, default=5, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed")
 
 
@@ -313,10 +297,10 @@ def _table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     _space_arguments(build)
     _task_arguments(build)
-    build.add_argument("--seeds", type=_positive, default=4, metavar="N")
-    build.add_argument("--sample", type=_positive, metavar="K", help="only K of the candidates")
+    build.add_argument("--seeds", type=positive, default=4, metavar="N")
+    build.add_argument("--sample", type=positive, metavar="K", help="only K of the candidates")
     build.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
     build.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.json.xz")
     show = _command(actions, "show", "tables:show", "what a table holds, and its best functions")
     show.add_argument("table", help="the name of one that ships, or the path of a *.json.xz")
-    show.add_argument("--top", type=_natural, default=10, metavar="K")
+    show.add_argument("--top", type=natural, default=10, metavar="K")

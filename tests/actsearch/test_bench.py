@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actsearch.bench import kernels
 from actsearch.bench.drivers import (
@@ -20,6 +22,7 @@ from actsearch.bench.drivers import (
     play,
 )
 from actsearch.cli import main
+from actsearch.counts import natural
 from actsearch.drivers import driver
 from actsearch.grammar import SearchSpace
 from actsearch.tasks.tables import Table
@@ -167,3 +170,29 @@ def test_rows_of_kernels_count_the_memory_that_they_take(
         if row["backend"] == "cpu":
             assert row["saved"] == 0
             assert row["peak"] == pytest.approx(bytes_an_element, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "option", "least"),
+    [
+        *(("kernels", option, 1) for option in ("--random", "--elements", "--rounds")),
+        *(("drivers", option, 1) for option in ("--seeds", "--evaluations", "--top", "--window")),
+        *((name, "--units", 1) for name in ("drivers", "dedup")),
+        ("dedup", "--names", 0),
+        ("queue", "--pairs", 1),
+    ],
+)
+def test_counts_are_whole_and_large_enough(
+    benchmark: str, option: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in (f"{least - 1}", "-1e3", "2.5", "inf", "nan"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["bench", benchmark, f"{option}={value}"])
+        expected = f"argument {option}: expected a whole number from {least} up, not {value}"
+        assert expected in capsys.readouterr().err
+
+
+@given(st.integers(0, 10**30))
+def test_counts_are_read_as_written(count: int) -> None:
+    assert natural(str(count)) == count
+    assert natural(f"{count % 10**6}e3") == count % 10**6 * 1000
