@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,17 @@ def test_workers_see_their_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert visible_gpus() == ["4", "6"]
     with executor(TaskSpec(NAME, {}), 0, engine=Engine("local", 2, gpus=1.0)) as trained:
-        seen = [
-            Path(f"/proc/{worker.process.pid}/environ").read_bytes() for worker in trained._workers
-        ]
-    for devices, text in zip((b"4", b"6"), seen, strict=True):
-        assert b"CUDA_VISIBLE_DEVICES=" + devices + b"\0" in text
+        for devices, worker in zip((b"4", b"6"), trained._workers, strict=True):
+            assert b"CUDA_VISIBLE_DEVICES=" + devices + b"\0" in _environment(worker.process.pid)
+
+
+def _environment(process: int) -> bytes:
+    """What the process started with; Linux gives nothing while it still loads the program."""
+    until = time.monotonic() + 60
+    while not (text := Path(f"/proc/{process}/environ").read_bytes()):
+        assert time.monotonic() < until, "the process has not started"
+        time.sleep(0.01)
+    return text
 
 
 @pytest.mark.parametrize(
